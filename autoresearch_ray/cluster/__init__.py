@@ -1,0 +1,1 @@
+"""Carries births out: on Ray."""

@@ -1,0 +1,236 @@
+"""One YAML file, one frozen model: every key is documented where it is defined, and an unknown key is an error.
+
+Owns names, ranges and defaults. Does not own what a key means to a room; relative paths are relative to the working
+directory, as on a command line.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from autoresearch_ray.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class DataConfig(_Section):
+    """What is trained on and scored on; prepared once into packed rows of `sequence_length` + 1 tokens."""
+
+    corpus: str = "python"
+    """`python` (offline: the source of this project's pinned packages), `climbmix` (autoresearch's shards from Hugging
+    Face), or a path to a folder or file of text or Parquet."""
+    tokenizer: Literal["bpe", "byte"] = "bpe"
+    """`bpe` trains a vocabulary with rustbpe; `byte` is one token a byte, for small and quick models."""
+    vocab_size: int = Field(8192, ge=257, le=65536)
+    """Tokens in the BPE vocabulary, special tokens included; ignored by `byte`."""
+    sequence_length: int = Field(2048, ge=16, le=65536)
+    """Tokens a row is trained and scored on (T)."""
+    val_tokens: int = Field(10_000_000, ge=1024)
+    """At most so many tokens are scored after each training. More lowers the noise of the score and costs time."""
+    holdout_tokens: int = Field(10_000_000, ge=1024)
+    """At most so many tokens are kept apart for champions; neither operators nor selection ever see their score."""
+    shards: int = Field(10, ge=1, le=6542)
+    """`climbmix` only: training shards to download, of about 250 million characters each."""
+    base_url: str = "https://huggingface.co/datasets/karpathy/climbmix-400b-shuffle/resolve/main"
+    """`climbmix` only: where the shards lie."""
+    directory: Path | None = None
+    """Where the prepared rows are kept; by default a folder of the cache named after these settings."""
+
+
+class Config(_Section):
+    """A run's whole configuration."""
+
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """The run's folder under `storage`; by default the date, as in `nov24`."""
+    storage: Path = Path("runs")
+    """The folder that holds the runs."""
+    program: Path = Path("program.md")
+    """The research direction, read by the operators; edits apply to the next birth."""
+    seed_model: Path = Path("seed_model")
+    """A folder with train.py (the first variant) and prepare.py (fixed)."""
+    data: DataConfig = DataConfig()
+    seed: int = Field(0, ge=0, lt=2**63)
+    """Seeds every random decision. The same seed and the same order of completion give the same births."""
+
+    population_size: int | Literal["auto"] = "auto"
+    """Members over all islands. 1 is a greedy hill-climber; many keep diversity and converge later. `auto` chooses from
+    the experiments that the budget allows and the slots, near-greedy when they are few."""
+    num_islands: int = Field(2, ge=1, le=256)
+    """Islands, each held by one Ray actor. More islands mix less."""
+    migration_interval: int = Field(20, ge=1)
+    """Births between two migrations along the ring of islands."""
+    migration_rate: float = Field(0.1, ge=0.0, le=1.0)
+    """Fraction of an island that migrates, as copies of its best; 0 never, and at least one member otherwise."""
+    tournament_size: int = Field(3, ge=1, le=64)
+    """Members drawn for a tournament. 1 is a random choice; larger presses harder towards the best."""
+    crossover_probability: float | None = Field(None, ge=0.0, le=1.0)
+    """Share of births that have two parents; null adapts it to what crossovers have brought in this run."""
+    pacing: Literal["steady_state", "generational"] = "steady_state"
+    """`steady_state` breeds whenever a slot is free; `generational` waits for a whole brood (as many births as the
+    population), which idles slots."""
+    seed_replicates: int = Field(2, ge=1, le=16)
+    """Trainings of the seed under different random seeds, in the slots that would otherwise wait for its first score.
+    With 2 or more the seed noise is measured; they count as experiments."""
+
+    max_experiments: int | None = Field(100, ge=1)
+    """Trainings, replicates included; null is no limit."""
+    max_births: int | None = Field(None, ge=1)
+    """Births, rejected and failed ones included; null is 20 times `max_experiments`."""
+    max_hours: float | None = Field(None, gt=0)
+    """Hours of wall-clock time; nothing new is started after it, and what trains is finished. Null is no limit."""
+    max_cost_usd: float | None = Field(20.0, ge=0)
+    """Dollars for language models; null is no limit."""
+
+    train_seconds: float = Field(300.0, gt=0, le=86400)
+    """Training budget of one experiment, on its own clock: exclusive-equivalent GPU seconds, or CPU seconds divided by
+    `num_cpus`."""
+    startup_seconds: float = Field(300.0, gt=0)
+    """Wall-clock allowance from the start to the first batch; compilation belongs here."""
+    scoring_seconds: float = Field(300.0, gt=0)
+    """Wall-clock allowance from the end of training to the score."""
+    num_gpus: float = Field(0.0, ge=0.0, le=1.0)
+    """GPUs of one slot. 0 trains on the CPU; 0.25 lets four experiments share a GPU."""
+    num_cpus: int = Field(1, ge=1, le=256)
+    """CPU cores of one slot, and so the threads that a CPU training may use."""
+    max_slots: int | None = Field(None, ge=1)
+    """At most so many experiments at a time; null uses all that the cluster has room for."""
+    address: str | None = None
+    """A Ray cluster to join (`auto`, `ray://host:10001` or `host:6379`); null starts Ray on this machine alone."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if isinstance(self.population_size, int) and not 1 <= self.population_size <= 1_000_000:
+            raise ValueError(f"population_size is {self.population_size}: must lie between 1 and 1000000, or be 'auto'")
+        if self.max_experiments is None and self.max_births is None and self.max_hours is None:
+            raise ValueError("the run would never end: set one of max_experiments, max_births, max_hours")
+        if 0 < self.num_gpus < 1 and abs(round(1 / self.num_gpus) - 1 / self.num_gpus) > 1e-6:
+            raise ValueError(f"num_gpus is {self.num_gpus}: must divide a GPU evenly, as 0.5, 0.25 or 0.125 do")
+        return self
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """The device that trains: `cuda` when a slot has a share of a GPU."""
+        return "cuda" if self.num_gpus > 0 else "cpu"
+
+
+def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file and apply `key=value` overrides (values are YAML, keys may be dotted).
+
+    Args:
+        path: a YAML file; None starts from the defaults.
+        overrides: for instance `["population_size=8", "data.tokenizer=byte"]`; later ones win.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, a key is unknown (the nearest known one is named), or a value is
+            out of its range (the range is named).
+    """
+    values = _read(path) if path else {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {override}: expected key=value, for instance --set population_size=8")
+        _set(values, key.strip().split("."), _parse(text, f"--set {override}"))
+    return validate(values, str(path) if path else "the command line")
+
+
+def validate(values: dict[str, Any], origin: str) -> Config:
+    """Turn plain values into a `Config`; `origin` names where they came from in errors (Raises ConfigError)."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: {_sentences(error.errors())}.") from error
+
+
+def dump(config: Config) -> str:
+    """Return the resolved configuration as YAML that `load` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Yield every key there is, dotted."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from known_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+    values = _parse(text, str(path))
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, got {type(values).__name__}.")
+    return values
+
+
+def _parse(text: str, origin: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{origin}: not valid YAML ({' '.join(str(error).split())}).") from error
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {'.'.join(keys)}: {key} is a value, not a section.")
+        values = inner
+    values[keys[-1]] = value
+
+
+def _sentences(errors: Sequence[ErrorDetails]) -> str:
+    """Say each wrong key once; the ways in which a union refused a value are joined by `or`."""
+    said: dict[str, list[str]] = {}
+    for error in errors:
+        key = ".".join(str(part) for part in error["loc"] if isinstance(part, str) and part in _KEY_PARTS)
+        if error["type"] == "extra_forbidden":
+            key = ".".join(map(str, error["loc"]))
+            near = difflib.get_close_matches(key, list(known_keys()), n=1, cutoff=0.0)
+            said[f"unknown key {key!r}"] = [f"the nearest known key is {near[0]!r}"]
+            continue
+        message = error["msg"].removeprefix("Value error, ")
+        if not key:  # a check over several keys names them itself
+            said.setdefault(message.partition(": ")[0], []).append(message.partition(": ")[2])
+            continue
+        bounds = _bounds(key)
+        message = f"must lie {bounds}" if bounds and "than" in message else message[0].lower() + message[1:]
+        said.setdefault(f"{key} is {error['input']!r}", []).append(message.removeprefix("input "))
+    return "; ".join(f"{key}: {' or '.join(messages)}" for key, messages in said.items())
+
+
+def _bounds(key: str) -> str:
+    section: type[BaseModel] = Config
+    *outer, name = key.split(".")
+    for part in outer:
+        annotation = section.model_fields[part].annotation
+        assert isinstance(annotation, type)
+        section = annotation
+    limits = {type(item).__name__: item for item in section.model_fields[name].metadata}
+    words = [
+        f"{word} {getattr(limits[kind], kind.lower())}"
+        for kind, word in (("Ge", "at or above"), ("Gt", "above"), ("Le", "at or below"), ("Lt", "below"))
+        if kind in limits
+    ]
+    if {"Ge", "Le"} <= limits.keys():
+        return f"between {limits['Ge'].ge} and {limits['Le'].le}"
+    return " and ".join(words)
+
+
+_KEY_PARTS = {part for key in known_keys() for part in key.split(".")}

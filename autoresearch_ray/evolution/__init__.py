@@ -1,0 +1,1 @@
+"""Decides who breeds: pure, no I/O, clock or Ray."""

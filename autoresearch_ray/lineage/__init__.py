@@ -1,0 +1,1 @@
+"""Remembers: one row per birth and experiment, durable before it is acknowledged."""

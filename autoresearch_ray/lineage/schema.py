@@ -1,0 +1,423 @@
+"""One explicit, versioned PyArrow schema a table, and the pure functions between the nouns and their rows.
+
+Column names are a public contract: added to, never renamed. Does not own files (store.py) or meaning (evolution/).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from autoresearch_ray import __version__
+from autoresearch_ray import variant as nouns
+from autoresearch_ray.errors import RunError
+from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage, Variant
+
+SCHEMA_VERSION = 1
+"""Raised whenever a column is added; a reader refuses what is newer than itself."""
+
+VERSION_KEY = b"autoresearch_ray.schema_version"
+TABLE_KEY = b"autoresearch_ray.table"
+
+TableName = Literal["variants", "experiments", "champions", "events"]
+TABLES: tuple[TableName, ...] = ("variants", "experiments", "champions", "events")
+
+Row = dict[str, Any]
+"""One row by column name, with plain Python values; timestamps are aware datetimes in UTC."""
+
+BULKY: dict[TableName, frozenset[str]] = {
+    "variants": frozenset({"source"}),
+    "experiments": frozenset({"curve", "log_tail"}),
+    "champions": frozenset(),
+    "events": frozenset(),
+}
+"""Columns of kilobytes a row, left out wherever many rows are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every row of a run says about where it came from."""
+
+    run: str
+    hardware_class: str = ""
+    """What must agree before two scores are compared; column `class`."""
+    data_hash: str = ""
+    engine_version: str = __version__
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+_CURVE = pa.list_(pa.struct([pa.field("progress", pa.float64()), pa.field("loss", pa.float64())]))
+_TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": _TIME}
+_ORIGIN = "run:text! engine_version:text! class:text! data_hash:text!"
+_COLUMNS: dict[TableName, str] = {
+    "variants": (
+        "sequence:int! variant_id:text! number:int! island:int! generation:int! operator:text! parents:parents! seed:int! "
+        "model:text prompt_hash:text program_hash:text hypothesis:text! source:text source_hash:text ast_hash:text "
+        "step_size:float status:text! reason:text! llm_tokens_in:int! llm_tokens_out:int! llm_usd:float! created_at:time!"
+    ),
+    "experiments": (
+        "sequence:int! experiment_id:text! variant_id:text! seed:int! hardware:text! node:text! gpu:text verified:bool! "
+        "val_bpb:float holdout_bpb:float curve:curve! train_seconds:float! startup_seconds:float! wall_seconds:float! "
+        "scoring_seconds:float! tokens:int! steps:int! parameters:int peak_memory_bytes:int status:text! reason:text! "
+        "log_tail:text! started_at:time ended_at:time"
+    ),
+    "champions": (
+        "sequence:int! variant_id:text! confirmed_at:time! posterior_mean:float! posterior_sd:float! p_better:float! "
+        "replaced:text"
+    ),
+    "events": "sequence:int! kind:text! recorded_at:time! variant_id:text island:int details:text!",
+}
+
+
+def _schema(table: TableName) -> pa.Schema:
+    """Build a table's schema; `!` marks a column that is never null."""
+    fields = []
+    for column in f"{_COLUMNS[table]} {_ORIGIN}".split():
+        name, kind = column.rstrip("!").split(":")
+        types = _TYPES | {"parents": pa.list_(pa.string()), "curve": _CURVE}
+        fields.append(pa.field(name, types[kind], nullable=not column.endswith("!")))
+    return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION), TABLE_KEY: table})
+
+
+SCHEMAS: dict[TableName, pa.Schema] = {table: _schema(table) for table in TABLES}
+"""The schema of each table; its metadata names the table and the version."""
+
+
+def check_version(found: int, where: Path | str) -> None:
+    """Refuse what a newer engine wrote.
+
+    Raises:
+        RunError: `found` is greater than SCHEMA_VERSION.
+    """
+    if found > SCHEMA_VERSION:
+        raise RunError(
+            f"{where} was written by a newer autoresearch-ray (schema version {found}; this one reads up to "
+            f"{SCHEMA_VERSION}): upgrade autoresearch-ray to open it."
+        )
+
+
+# ----------------------------------------------------------------------------------------------------- nouns to rows
+
+
+def variant_row(
+    origin: Origin,
+    variant: Variant,
+    status: Status,
+    reason: str = "",
+    *,
+    ast_hash: str | None = None,
+) -> Row:
+    """Return the one row that a birth ends as.
+
+    Args:
+        origin: what all rows of the run say.
+        variant: what was born; an empty source (the operator failed) is stored as null.
+        status: how the birth ended.
+        reason: one line, empty when completed.
+        ast_hash: of the source, if the caller has computed it already (it takes milliseconds); null in the row when
+            the source does not parse.
+    """
+    if variant.source and ast_hash is None:
+        try:
+            ast_hash = nouns.ast_hash(variant.source)
+        except SyntaxError:
+            ast_hash = None
+    source = _clean(variant.source)
+    return {
+        **proposal_row(variant),
+        "source_hash": nouns.source_hash(source) if source else None,
+        "ast_hash": ast_hash,
+        "status": status.value,
+        "reason": reason,
+        **_origin_columns(origin),
+    }
+
+
+def proposal_row(variant: Variant) -> Row:
+    """Return what is known of a variant before it was trained: the columns of `variants` that `variant_of` needs."""
+    return {
+        **birth_row(variant.birth),
+        "generation": variant.generation,
+        "parents": list(variant.parents),
+        "model": variant.model,
+        "prompt_hash": variant.prompt_hash,
+        "program_hash": variant.program_hash,
+        "hypothesis": variant.hypothesis,
+        "source": variant.source or None,
+        "step_size": variant.step_size,
+        "llm_tokens_in": variant.usage.tokens_in,
+        "llm_tokens_out": variant.usage.tokens_out,
+        "llm_usd": variant.usage.usd,
+        "created_at": variant.created_at,
+    }
+
+
+def birth_row(birth: Birth) -> Row:
+    """Return the columns of `variants` that a birth fixes before its operator has answered."""
+    return {
+        "variant_id": birth.variant_id,
+        "number": birth.number,
+        "island": birth.island,
+        "operator": birth.operator.value,
+        "seed": birth.seed,
+    }
+
+
+def experiment_row(origin: Origin, experiment: Experiment, result: Result) -> Row:
+    """Return the row of one experiment; a score that is not finite is stored as null."""
+    return {
+        "experiment_id": experiment.experiment_id,
+        "variant_id": experiment.variant_id,
+        "seed": experiment.seed,
+        "hardware": result.hardware,
+        "node": result.node,
+        "gpu": result.gpu,
+        "verified": result.verified,
+        "val_bpb": _finite(result.val_bpb),
+        "holdout_bpb": _finite(result.holdout_bpb),
+        "curve": [{"progress": progress, "loss": loss} for progress, loss in result.curve],
+        "train_seconds": result.train_seconds,
+        "startup_seconds": result.startup_seconds,
+        "wall_seconds": result.wall_seconds,
+        "scoring_seconds": result.scoring_seconds,
+        "tokens": result.tokens,
+        "steps": result.steps,
+        "parameters": result.parameters,
+        "peak_memory_bytes": result.peak_memory_bytes,
+        "status": result.status.value,
+        "reason": result.reason,
+        "log_tail": result.log_tail,
+        "started_at": result.started_at,
+        "ended_at": result.ended_at,
+        **_origin_columns(origin),
+    }
+
+
+def champion_row(
+    origin: Origin,
+    variant_id: str,
+    confirmed_at: datetime,
+    *,
+    posterior_mean: float,
+    posterior_sd: float,
+    p_better: float,
+    replaced: str | None,
+) -> Row:
+    """Return the row of a confirmed champion; `replaced` is the champion before it, None for the first."""
+    return {
+        "variant_id": variant_id,
+        "confirmed_at": confirmed_at,
+        "posterior_mean": posterior_mean,
+        "posterior_sd": posterior_sd,
+        "p_better": p_better,
+        "replaced": replaced,
+        **_origin_columns(origin),
+    }
+
+
+def event_row(
+    origin: Origin,
+    kind: str,
+    recorded_at: datetime,
+    *,
+    variant_id: str | None = None,
+    island: int | None = None,
+    **details: Any,
+) -> Row:
+    """Return the row of an event (a migration, a resize, a verdict ...); `details` must be plain JSON values."""
+    return {
+        "kind": kind,
+        "recorded_at": recorded_at,
+        "variant_id": variant_id,
+        "island": island,
+        "details": json.dumps(details, sort_keys=True),
+        **_origin_columns(origin),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------- rows to nouns
+
+
+def birth_of(row: Mapping[str, Any]) -> Birth:
+    """Return the birth in a row of `variants`, or in what `birth_row` made."""
+    return Birth(row["number"], row["variant_id"], row["island"], Operator(row["operator"]), row["seed"])
+
+
+def variant_of(row: Mapping[str, Any]) -> Variant:
+    """Return the variant in a row of `variants` (with its column `source`), or in what `proposal_row` made."""
+    return Variant(
+        birth=birth_of(row),
+        parents=tuple(row["parents"]),
+        generation=row["generation"],
+        source=row["source"] or "",
+        hypothesis=row["hypothesis"],
+        created_at=row["created_at"],
+        model=row["model"],
+        prompt_hash=row["prompt_hash"],
+        program_hash=row["program_hash"],
+        usage=Usage(row["llm_tokens_in"], row["llm_tokens_out"], row["llm_usd"]),
+        step_size=row["step_size"],
+    )
+
+
+def result_of(row: Mapping[str, Any]) -> Result:
+    """Return the result in a row of `experiments`; bulky columns that were not read are empty."""
+    return Result(
+        status=Status(row["status"]),
+        reason=row["reason"],
+        val_bpb=row["val_bpb"],
+        holdout_bpb=row["holdout_bpb"],
+        verified=row["verified"],
+        curve=tuple((point["progress"], point["loss"]) for point in row.get("curve") or ()),
+        train_seconds=row["train_seconds"],
+        startup_seconds=row["startup_seconds"],
+        wall_seconds=row["wall_seconds"],
+        scoring_seconds=row["scoring_seconds"],
+        tokens=row["tokens"],
+        steps=row["steps"],
+        parameters=row["parameters"],
+        peak_memory_bytes=row["peak_memory_bytes"],
+        log_tail=row.get("log_tail") or "",
+        hardware=row["hardware"],
+        node=row["node"],
+        gpu=row["gpu"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def event_details(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details of a row of `events`."""
+    details: dict[str, Any] = json.loads(row["details"])
+    return details
+
+
+# ------------------------------------------------------------------------------------------------ checking, encoding
+
+
+def normalise(table: TableName, row: Mapping[str, Any]) -> Row:
+    """Return the row with exactly the table's columns, each value of its column's type.
+
+    Raises:
+        ValueError: a column is unknown, missing or of another type, or an integer does not fit 64 bits.
+    """
+    checks = _CHECKS[table]
+    unknown = row.keys() - checks.keys()
+    if unknown:
+        raise ValueError(f"{table} has no column {sorted(unknown)}")
+    checked: Row = {}
+    for name, (check, nullable) in checks.items():
+        value = row.get(name)
+        if value is None:
+            if not nullable:
+                raise ValueError(f"{table}.{name} must not be null")
+            checked[name] = None
+            continue
+        try:
+            checked[name] = check(value)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{table}.{name}: {error}") from error
+    return checked
+
+
+def encode(row: Mapping[str, Any]) -> str:
+    """Return a row as one line of ASCII JSON; timestamps become ISO 8601 strings."""
+    return json.dumps(row, default=_plain, separators=(",", ":"))
+
+
+def decode(table: TableName, row: Row) -> Row:
+    """Undo `encode` for a row of a table that `json.loads` has read; columns it lacks become null."""
+    values = {name: row.get(name) for name in SCHEMAS[table].names}
+    for name in _TIMES[table]:
+        if values[name] is not None:
+            values[name] = datetime.fromisoformat(values[name])
+    return values
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    raise TypeError(f"{type(value).__name__} cannot be journaled")
+
+
+def _origin_columns(origin: Origin) -> Row:
+    return {
+        "run": origin.run,
+        "engine_version": origin.engine_version,
+        "class": origin.hardware_class,
+        "data_hash": origin.data_hash,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which neither UTF-8 nor Parquet can hold, by question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {type(value).__name__}")
+    return _clean(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError("expected an integer, got bool")
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{number} does not fit 64 bits")
+    return number
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"expected a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {type(value).__name__}")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError("expected a datetime with a time zone")
+    return value.astimezone(timezone.utc)
+
+
+def _parents(value: Any) -> list[str]:
+    return [_text(parent) for parent in value]
+
+
+def _curve(value: Any) -> list[dict[str, float]]:
+    return [{"progress": _float(point["progress"]), "loss": _float(point["loss"])} for point in value]
+
+
+_CHECK_OF: dict[pa.DataType, Callable[[Any], Any]] = {
+    pa.string(): _text,
+    pa.int64(): _int,
+    pa.float64(): _float,
+    pa.bool_(): _bool,
+    _TIME: _time,
+    pa.list_(pa.string()): _parents,
+    _CURVE: _curve,
+}
+_CHECKS = {table: {f.name: (_CHECK_OF[f.type], f.nullable) for f in SCHEMAS[table]} for table in TABLES}
+_TIMES = {table: [field.name for field in SCHEMAS[table] if field.type == _TIME] for table in TABLES}

@@ -7,6 +7,7 @@
     │   ├── SeedError                 the seed program does not parse or crashes on its first training
     │   └── RunError                  a run folder that is missing, taken, foreign or damaged
     ├── ClusterError                  Ray cannot be reached or has no room for one experiment
+    ├── StorageError                  the run's folder cannot be written any more (disk full): exit code 1
     └── SupervisionError              the trusted side of an experiment failed (not the variant)
 
 What a variant does wrong is never an exception: it is a `Status` with a reason.
@@ -45,6 +46,10 @@ class RunError(UsageError):
 
 class ClusterError(UsageError):
     """Ray cannot be reached, or has no room for a single experiment."""
+
+
+class StorageError(AutoresearchError):
+    """The run's folder cannot be written: the disk is full or failing. What was recorded before stays."""
 
 
 class SupervisionError(AutoresearchError):

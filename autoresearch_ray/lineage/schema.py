@@ -54,37 +54,91 @@ class Origin:
     engine_version: str = __version__
 
 
+_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _TIME = pa.timestamp("us", tz="UTC")
-_CURVE = pa.list_(pa.struct([pa.field("progress", pa.float64()), pa.field("loss", pa.float64())]))
-_TYPES = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "time": _TIME}
-_ORIGIN = "run:text! engine_version:text! class:text! data_hash:text!"
-_COLUMNS: dict[TableName, str] = {
-    "variants": (
-        "sequence:int! variant_id:text! number:int! island:int! generation:int! operator:text! parents:parents! seed:int! "
-        "model:text prompt_hash:text program_hash:text hypothesis:text! source:text source_hash:text ast_hash:text "
-        "step_size:float status:text! reason:text! llm_tokens_in:int! llm_tokens_out:int! llm_usd:float! created_at:time!"
-    ),
-    "experiments": (
-        "sequence:int! experiment_id:text! variant_id:text! seed:int! hardware:text! node:text! gpu:text verified:bool! "
-        "val_bpb:float holdout_bpb:float curve:curve! train_seconds:float! startup_seconds:float! wall_seconds:float! "
-        "scoring_seconds:float! tokens:int! steps:int! parameters:int peak_memory_bytes:int status:text! reason:text! "
-        "log_tail:text! started_at:time ended_at:time"
-    ),
-    "champions": (
-        "sequence:int! variant_id:text! confirmed_at:time! posterior_mean:float! posterior_sd:float! p_better:float! "
-        "replaced:text"
-    ),
-    "events": "sequence:int! kind:text! recorded_at:time! variant_id:text island:int details:text!",
+_IDS = pa.list_(_TEXT)
+_POINTS = pa.list_(pa.struct([pa.field("progress", _FLOAT), pa.field("loss", _FLOAT)]))
+
+_ALWAYS: dict[TableName, dict[str, pa.DataType]] = {
+    "variants": {
+        "sequence": _INT,  # monotone over all tables of the run
+        "variant_id": _TEXT,
+        "number": _INT,  # of the birth; the seed is 0
+        "island": _INT,
+        "generation": _INT,
+        "operator": _TEXT,
+        "parents": _IDS,
+        "seed": _INT,  # of the birth's tournament and operator
+        "hypothesis": _TEXT,
+        "status": _TEXT,
+        "reason": _TEXT,
+        "llm_tokens_in": _INT,
+        "llm_tokens_out": _INT,
+        "llm_usd": _FLOAT,
+        "created_at": _TIME,
+    },
+    "experiments": {
+        "sequence": _INT,
+        "experiment_id": _TEXT,
+        "variant_id": _TEXT,
+        "seed": _INT,  # of the training: initialisation and data order
+        "hardware": _TEXT,
+        "node": _TEXT,
+        "verified": _BOOL,
+        "curve": _POINTS,
+        "train_seconds": _FLOAT,  # exclusive-equivalent
+        "startup_seconds": _FLOAT,
+        "wall_seconds": _FLOAT,
+        "scoring_seconds": _FLOAT,
+        "tokens": _INT,
+        "steps": _INT,
+        "status": _TEXT,
+        "reason": _TEXT,
+        "log_tail": _TEXT,
+    },
+    "champions": {
+        "sequence": _INT,
+        "variant_id": _TEXT,
+        "confirmed_at": _TIME,
+        "posterior_mean": _FLOAT,
+        "posterior_sd": _FLOAT,
+        "p_better": _FLOAT,
+    },
+    "events": {"sequence": _INT, "kind": _TEXT, "recorded_at": _TIME, "details": _TEXT},  # details: a JSON object
 }
+"""Columns that are never null."""
+
+_SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
+    "variants": {
+        "model": _TEXT,  # null: no language model took part
+        "prompt_hash": _TEXT,
+        "program_hash": _TEXT,
+        "source": _TEXT,  # null: the operator failed
+        "source_hash": _TEXT,
+        "ast_hash": _TEXT,  # null: the source does not parse
+        "step_size": _FLOAT,
+    },
+    "experiments": {
+        "gpu": _TEXT,
+        "val_bpb": _FLOAT,  # null unless completed
+        "holdout_bpb": _FLOAT,
+        "parameters": _INT,
+        "peak_memory_bytes": _INT,
+        "started_at": _TIME,
+        "ended_at": _TIME,
+    },
+    "champions": {"replaced": _TEXT},
+    "events": {"variant_id": _TEXT, "island": _INT},
+}
+"""Columns that are null where there is nothing to say."""
+
+_ORIGIN = {"run": _TEXT, "engine_version": _TEXT, "class": _TEXT, "data_hash": _TEXT}
 
 
 def _schema(table: TableName) -> pa.Schema:
-    """Build a table's schema; `!` marks a column that is never null."""
-    fields = []
-    for column in f"{_COLUMNS[table]} {_ORIGIN}".split():
-        name, kind = column.rstrip("!").split(":")
-        types = _TYPES | {"parents": pa.list_(pa.string()), "curve": _CURVE}
-        fields.append(pa.field(name, types[kind], nullable=not column.endswith("!")))
+    fields = [pa.field(name, kind, nullable=False) for name, kind in _ALWAYS[table].items()]
+    fields += [pa.field(name, kind) for name, kind in _SOMETIMES[table].items()]
+    fields += [pa.field(name, kind, nullable=False) for name, kind in _ORIGIN.items()]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION), TABLE_KEY: table})
 
 
@@ -336,7 +390,7 @@ def encode(row: Mapping[str, Any]) -> str:
 
 def decode(table: TableName, row: Row) -> Row:
     """Undo `encode` for a row of a table that `json.loads` has read; columns it lacks become null."""
-    values = {name: row.get(name) for name in SCHEMAS[table].names}
+    values: Row = {name: row.get(name) for name in SCHEMAS[table].names}
     for name in _TIMES[table]:
         if values[name] is not None:
             values[name] = datetime.fromisoformat(values[name])
@@ -411,13 +465,13 @@ def _curve(value: Any) -> list[dict[str, float]]:
 
 
 _CHECK_OF: dict[pa.DataType, Callable[[Any], Any]] = {
-    pa.string(): _text,
-    pa.int64(): _int,
-    pa.float64(): _float,
-    pa.bool_(): _bool,
+    _TEXT: _text,
+    _INT: _int,
+    _FLOAT: _float,
+    _BOOL: _bool,
     _TIME: _time,
-    pa.list_(pa.string()): _parents,
-    _CURVE: _curve,
+    _IDS: _parents,
+    _POINTS: _curve,
 }
 _CHECKS = {table: {f.name: (_CHECK_OF[f.type], f.nullable) for f in SCHEMAS[table]} for table in TABLES}
 _TIMES = {table: [field.name for field in SCHEMAS[table] if field.type == _TIME] for table in TABLES}

@@ -1,0 +1,427 @@
+"""The writing side of a lineage, for the one driver of a run: durable before acknowledged, sealed, compacted, replayed.
+
+Every commit is one journal record, so a kill keeps all of it or nothing. Does not own views (query.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from autoresearch_ray.errors import RunError, StorageError
+from autoresearch_ray.lineage import files, manifest, parts, schema
+from autoresearch_ray.lineage.journal import Journal
+from autoresearch_ray.lineage.manifest import Manifest, Obsolete, Part
+from autoresearch_ray.lineage.parts import DamagedPart
+from autoresearch_ray.lineage.schema import TABLES, Row, TableName
+from autoresearch_ray.variant import Birth, Variant
+
+_TABLE = "table"
+_BIRTH = "birth"
+_PROPOSAL = "proposal"
+
+
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """When rows leave the journal for Parquet, and when parts are merged."""
+
+    rows: int = 2000
+    """Committed rows that are held in memory and in the journal at most."""
+    bytes: int = 16 << 20
+    """Journal bytes after which rows are sealed, however few they are."""
+    fanout: int = 8
+    """So many parts of one level are merged into one of the next."""
+    merged_bytes: int = 128 << 20
+    """Parts are not merged into larger ones than this."""
+    grace_seconds: float = 60.0
+    """How long merged parts are kept for readers that began before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One row of the lineage, as `replay` gives it."""
+
+    sequence: int
+    table: TableName
+    row: Row
+
+
+class LineageStore:
+    """Appends rows, makes them durable, and says what was in flight when the last driver was killed.
+
+    Not safe for threads. Rows and transient records become durable together at the next `commit`.
+
+    Attributes:
+        folder: the run's folder.
+        run: the run's name.
+        damage: a sentence for each damaged file met on opening; the rest is used.
+    """
+
+    def __init__(self, folder: Path, held: Manifest, journal: Journal, lock: IO[str], sealing: Sealing) -> None:
+        self.folder = folder
+        self.run = held.run
+        self.damage: tuple[str, ...] = ()
+        self._lineage = manifest.lineage_folder(folder)
+        self._manifest = held
+        self._journal = journal
+        self._journal_start = journal.size
+        self._lock = lock
+        self._sealing = sealing
+        self._sequence = held.sealed
+        self._committed: list[Recorded] = []
+        self._uncommitted: list[Recorded] = []
+        self._entries: list[str] = []
+        self._births: dict[str, Birth] = {}
+        self._proposals: dict[str, Variant] = {}
+        self._closed = False
+
+    # ------------------------------------------------------------------------------------------------------- opening
+
+    @classmethod
+    def create(cls, folder: Path, run: str, *, sealing: Sealing | None = None) -> LineageStore:
+        """Start the lineage of a new run in its folder, which is made if it is missing.
+
+        Raises:
+            RunError: the folder holds a run already, or another driver is making one there.
+            StorageError: the folder cannot be written.
+        """
+        lineage = manifest.lineage_folder(folder)
+        with files.translated(folder):
+            for name in (*TABLES, "journal"):
+                (lineage / name).mkdir(parents=True, exist_ok=True)
+            lock = files.lock(lineage / "lock")
+            if manifest.exists(folder):
+                lock.close()
+                raise RunError(f"{folder} holds a run already: choose another name, or resume it.")
+            journal = Journal.create(manifest.journal_path(lineage, _journal_name(0)))
+            held = Manifest(run=run, journal=journal.path.name)
+            manifest.write(folder, held)
+        return cls(folder, held, journal, lock, sealing or Sealing())
+
+    @classmethod
+    def open(cls, folder: Path, *, sealing: Sealing | None = None) -> LineageStore:
+        """Open a run to go on with it: repairs the journal and clears away what a kill left half-made.
+
+        Raises:
+            RunError: the folder is not a run, another driver holds it, or a newer engine wrote it.
+            StorageError: the folder cannot be written.
+        """
+        manifest.read(folder)
+        lineage = manifest.lineage_folder(folder)
+        with files.translated(folder):
+            lock = files.lock(lineage / "lock")
+            try:
+                held = manifest.read(folder)
+                path = manifest.journal_path(lineage, held.journal)
+                missing = not path.exists()
+                journal, found = Journal.open(path) if not missing else (Journal.create(path), None)
+                store = cls(folder, held, journal, lock, sealing or Sealing())
+                store._recover(found.records if found else ())
+                store._note_damage(missing, found.damage if found else ())
+                store._sweep()
+            except BaseException:
+                lock.close()
+                raise
+        return store
+
+    # ------------------------------------------------------------------------------------------------------- writing
+
+    def append(self, table: TableName, row: Mapping[str, Any]) -> int:
+        """Add a row (of `schema.variant_row` and its siblings); durable after the next `commit`.
+
+        A row of `variants` ends its birth: what `reserve` and `propose` noted of it is forgotten.
+
+        Returns:
+            The row's sequence: one more than that of the row before, over all tables of the run.
+
+        Raises:
+            ValueError: the row does not fit the table's schema; nothing has been added.
+        """
+        self._check_open()
+        sequence = self._sequence + 1
+        checked = schema.normalise(table, {**row, "sequence": sequence})
+        self._entries.append(schema.encode({_TABLE: table, "row": checked}))
+        self._sequence = sequence
+        self._uncommitted.append(Recorded(sequence, table, checked))
+        if table == "variants":
+            self._births.pop(checked["variant_id"], None)
+            self._proposals.pop(checked["variant_id"], None)
+        return sequence
+
+    def reserve(self, birth: Birth) -> None:
+        """Note a birth that is about to be carried out; it never becomes a row by itself."""
+        self._check_open()
+        self._entries.append(schema.encode({_BIRTH: schema.birth_row(birth)}))
+        self._births[birth.variant_id] = birth
+
+    def propose(self, variant: Variant) -> None:
+        """Note an operator's reply before it is trained, so that what was paid for survives a kill."""
+        self._check_open()
+        self._entries.append(schema.encode({_PROPOSAL: schema.proposal_row(variant)}))
+        self._proposals[variant.variant_id] = variant
+
+    def commit(self) -> None:
+        """Make everything since the last commit durable, all of it or nothing, with one fsync; seal when it is time.
+
+        Raises:
+            StorageError: the disk is full or failing. Nothing of this commit is kept; the store is of no more use.
+        """
+        self._check_open()
+        if self._entries:
+            with self._writing():
+                self._journal.append([f"[{','.join(self._entries)}]".encode("ascii")])
+            self._entries.clear()
+            self._committed += self._uncommitted
+            self._uncommitted.clear()
+        full = self._journal.size - self._journal_start >= self._sealing.bytes
+        if len(self._committed) >= self._sealing.rows or (full and self._committed):
+            self.seal()
+
+    def seal(self) -> None:
+        """Move all committed rows into Parquet parts and start a new journal; merge parts when there are many.
+
+        Raises:
+            StorageError: the disk is full or failing; what was committed stays in the journal.
+        """
+        self._check_open()
+        if self._entries:
+            raise ValueError("seal: there are rows that are not committed")
+        with self._writing():
+            if self._committed:
+                self._rotate(self._write_parts())
+            self._compact()
+            self._drop_obsolete()
+
+    def close(self) -> None:
+        """Commit, seal and let go of the run's folder."""
+        try:
+            if not self._closed:
+                self.commit()
+                self.seal()
+        finally:
+            self._release()
+
+    def __enter__(self) -> LineageStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close; after an exception only let go, so that what was not committed is not recorded half."""
+        if kind is None:
+            self.close()
+        else:
+            self._release()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    @property
+    def sequence(self) -> int:
+        """The sequence of the last row appended; -1 when there is none."""
+        return self._sequence
+
+    def open_births(self) -> tuple[Birth, ...]:
+        """Return the births that have no row yet, by number: after a kill, those to be carried out again."""
+        return tuple(sorted(self._births.values(), key=lambda birth: birth.number))
+
+    def open_proposals(self) -> tuple[Variant, ...]:
+        """Return the variants that were proposed but have no row yet, by number: they need no operator again."""
+        return tuple(sorted(self._proposals.values(), key=lambda variant: variant.birth.number))
+
+    def replay(self, tables: Collection[TableName] = TABLES, *, bulky: bool = False) -> Iterator[Recorded]:
+        """Yield every committed row in the order of `sequence`, with flat memory.
+
+        Args:
+            tables: the tables to read.
+            bulky: with sources, curves and log tails, which are kilobytes a row. Without, rows lack those columns.
+        """
+        streams = [self._sealed_rows(table, bulky) for table in TABLES if table in tables]
+        yield from heapq.merge(*streams, key=lambda recorded: recorded.sequence)
+        for recorded in self._committed:
+            if recorded.table in tables:
+                dropped = () if bulky else schema.BULKY[recorded.table]
+                row = {name: value for name, value in recorded.row.items() if name not in dropped}
+                yield replace(recorded, row=row)
+
+    def _sealed_rows(self, table: TableName, bulky: bool) -> Iterator[Recorded]:
+        columns = None if bulky else parts.light_columns(table)
+        for part in self._manifest.parts_of(table):
+            yield from self._part_rows(part, columns)
+
+    def _part_rows(self, part: Part, columns: list[str] | None) -> Iterator[Recorded]:
+        try:
+            for batch in parts.batches(self._lineage, part, columns):
+                for row in batch.to_pylist():
+                    yield Recorded(row["sequence"], part.table, row)
+        except (DamagedPart, FileNotFoundError) as error:
+            self._report(f"{error}: its rows are left out, the rest is used.")
+
+    def _report(self, sentence: str) -> None:
+        if sentence not in self.damage:
+            self.damage = (*self.damage, sentence)
+
+    # ------------------------------------------------------------------------------------------------------ recovery
+
+    def _recover(self, records: Sequence[bytes]) -> None:
+        """Take up what the journal holds behind the sealed parts."""
+        for record in records:
+            for entry in json.loads(record):
+                if _BIRTH in entry:
+                    birth = schema.birth_of(entry[_BIRTH])
+                    self._births[birth.variant_id] = birth
+                elif _PROPOSAL in entry:
+                    variant = schema.variant_of(schema.decode("variants", entry[_PROPOSAL]))
+                    self._proposals[variant.variant_id] = variant
+                else:
+                    self._recover_row(entry[_TABLE], schema.decode(entry[_TABLE], entry["row"]))
+
+    def _recover_row(self, table: TableName, row: Row) -> None:
+        if row["sequence"] <= self._sequence:
+            return
+        self._sequence = row["sequence"]
+        self._committed.append(Recorded(row["sequence"], table, row))
+        if table == "variants":
+            self._births.pop(row["variant_id"], None)
+            self._proposals.pop(row["variant_id"], None)
+
+    def _note_damage(self, journal_missing: bool, holes: Sequence[Any]) -> None:
+        found = []
+        if journal_missing:
+            found.append(f"{self._journal.path} is missing: what was recorded since the last sealing is lost.")
+        found += [
+            f"{self._journal.path} is damaged at byte {hole.offset} ({hole.length} bytes): the records around it are "
+            "used, those in it are lost."
+            for hole in holes
+        ]
+        for part in self._manifest.parts:
+            problem = parts.check(self._lineage, part)
+            if problem:
+                found.append(f"{problem}: its {part.rows} rows of {part.table} are left out, the rest is used.")
+        self.damage = tuple(found)
+
+    def _sweep(self) -> None:
+        """Delete what no manifest names: leftovers of a kill between two steps."""
+        kept = {manifest.journal_path(self._lineage, self._manifest.journal)}
+        kept |= {manifest.part_path(self._lineage, part.table, part.name) for part in self._manifest.parts}
+        kept |= {manifest.part_path(self._lineage, old.table, old.name) for old in self._manifest.obsolete}
+        for folder in (*TABLES, "journal"):
+            for path in (self._lineage / folder).iterdir():
+                if path not in kept and path.suffix != ".damaged":
+                    files.remove(path)
+
+    # ------------------------------------------------------------------------------------------------------- sealing
+
+    def _write_parts(self) -> tuple[Part, ...]:
+        written = []
+        number = self._manifest.next_part
+        for table in TABLES:
+            rows = [recorded.row for recorded in self._committed if recorded.table == table]
+            if rows:
+                written.append(parts.write(self._lineage, table, number, rows))
+                number += 1
+        return tuple(written)
+
+    def _rotate(self, written: tuple[Part, ...]) -> None:
+        """Make new parts and a new journal count, at the one stroke of replacing the manifest."""
+        old = self._journal
+        fresh = Journal.create(
+            manifest.journal_path(self._lineage, _journal_name(_journal_number(old.path.name) + 1)), self._carried()
+        )
+        self._replace_manifest(
+            replace(
+                self._manifest,
+                journal=fresh.path.name,
+                sealed=self._committed[-1].sequence,
+                next_part=self._manifest.next_part + len(written),
+                parts=self._manifest.parts + written,
+            )
+        )
+        self._journal, self._journal_start = fresh, fresh.size
+        self._committed.clear()
+        old.close()
+        files.remove(old.path)
+
+    def _carried(self) -> list[bytes]:
+        """Return the records of births and proposals that are still open."""
+        entries = [schema.encode({_BIRTH: schema.birth_row(birth)}) for birth in self._births.values()]
+        entries += [schema.encode({_PROPOSAL: schema.proposal_row(v)}) for v in self._proposals.values()]
+        return [f"[{entry}]".encode("ascii") for entry in entries]
+
+    def _compact(self) -> None:
+        """Merge neighbouring parts, `fanout` at a time, while a level has so many."""
+        for table in TABLES:
+            while group := self._mergeable(table):
+                number = self._manifest.next_part
+                try:
+                    merged = parts.merge(self._lineage, number, group)
+                except DamagedPart:
+                    break
+                now = time.time()
+                self._replace_manifest(
+                    replace(
+                        self._manifest,
+                        next_part=number + 1,
+                        parts=(*(part for part in self._manifest.parts if part not in group), merged),
+                        obsolete=(*self._manifest.obsolete, *(Obsolete(table, part.name, now) for part in group)),
+                    )
+                )
+
+    def _mergeable(self, table: TableName) -> tuple[Part, ...]:
+        """Return the first `fanout` neighbours of one level that are small enough to be one part, or nothing."""
+        ordered = self._manifest.parts_of(table)
+        fanout = self._sealing.fanout
+        for start in range(len(ordered) - fanout + 1):
+            group = ordered[start : start + fanout]
+            if len({part.level for part in group}) == 1 and sum(p.bytes for p in group) <= self._sealing.merged_bytes:
+                return group
+        return ()
+
+    def _drop_obsolete(self) -> None:
+        """Delete merged parts whose time has come."""
+        due = [old for old in self._manifest.obsolete if time.time() - old.since >= self._sealing.grace_seconds]
+        if not due:
+            return
+        kept = tuple(old for old in self._manifest.obsolete if old not in due)
+        self._replace_manifest(replace(self._manifest, obsolete=kept))
+        for old in due:
+            files.remove(manifest.part_path(self._lineage, old.table, old.name))
+
+    def _replace_manifest(self, held: Manifest) -> None:
+        manifest.write(self.folder, held)
+        self._manifest = held
+
+    # --------------------------------------------------------------------------------------------------------- state
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Translate what goes wrong with the disk; after it only a fresh `open` knows what was kept."""
+        try:
+            with files.translated(self.folder):
+                yield
+        except StorageError:
+            self._release()
+            raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ValueError(f"the lineage of {self.folder} is closed")
+
+    def _release(self) -> None:
+        self._closed = True
+        self._journal.close()
+        self._lock.close()
+
+
+def _journal_name(number: int) -> str:
+    return f"journal-{number:08d}.log"
+
+
+def _journal_number(name: str) -> int:
+    return int(name.removeprefix("journal-").removesuffix(".log"))

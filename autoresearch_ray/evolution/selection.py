@@ -1,0 +1,74 @@
+"""Who is better, and who breeds: ranking by posterior mean and tournaments over it.
+
+Pure functions; whoever is random takes a generator. Does not own the population (evolution/island.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+
+from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.variant import Variant, count_nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A variant in a population, with the scores of all its completed experiments (val_bpb, lower is better).
+
+    Only the seed may be a member before its first score.
+    """
+
+    variant: Variant
+    scores: tuple[float, ...]
+
+
+def ranked(members: Sequence[Member], noise: Noise) -> list[Member]:
+    """Return the members, best first: lowest posterior mean, at a tie the simpler source, then the older birth.
+
+    One without a score comes last: nothing is known for it, and its first score will bring it back.
+
+    A total order as long as birth numbers differ, so that ranking does not depend on the order of the argument. Sources
+    are parsed for ties only.
+    """
+    means = sorted(((_mean(member, noise), member) for member in members), key=itemgetter(0))
+    ranking: list[Member] = []
+    for _, tied in groupby(means, key=itemgetter(0)):
+        group = [member for _, member in tied]
+        ranking += sorted(group, key=_simplicity) if len(group) > 1 else group
+    return ranking
+
+
+def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.random.Generator) -> Member:
+    """Draw `size` members without replacement (all of them if there are fewer) and return the best.
+
+    Size 1 is a uniform choice; a size of the population or more always gives the best.
+
+    Raises:
+        ValueError: there is no member, or size < 1.
+    """
+    if not members:
+        raise ValueError("tournament: expected at least one member, got none")
+    if size < 1:
+        raise ValueError(f"tournament: expected a size of at least 1, got {size}")
+    drawn = rng.choice(len(members), size=min(size, len(members)), replace=False)
+    return ranked([members[index] for index in drawn], noise)[0]
+
+
+def _mean(member: Member, noise: Noise) -> float:
+    return noise.posterior(member.scores).mean if member.scores else math.inf
+
+
+def _simplicity(member: Member) -> tuple[int, int]:
+    return _nodes(member.variant.source), member.variant.birth.number
+
+
+@lru_cache(maxsize=1024)
+def _nodes(source: str) -> int:
+    return count_nodes(source)

@@ -1,0 +1,1 @@
+"""Proposes variants from their parents."""

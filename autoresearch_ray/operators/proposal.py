@@ -1,0 +1,35 @@
+"""What an operator answers: a proposed source, or why there is none. Frozen records, no behaviour.
+
+Does not own the `Variant` that a proposal becomes: the driver knows its birth and parents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from autoresearch_ray.variant import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A source worth looking at. Whether it differs from what was tried before is for the driver to say."""
+
+    source: str
+    hypothesis: str
+    """One line: what changed and why it should help."""
+    model: str | None = None
+    """The language model that answered; None for the offline operators, as are both hashes."""
+    prompt_hash: str | None = None
+    program_hash: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    step_size: float | None = None
+    """Standard deviation of the parameter steps (log scale) that the variant hands to its children; None is unset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No usable reply. The birth ends as `operator_failed`, and what it cost is still paid."""
+
+    reason: str
+    """One sentence."""
+    usage: Usage = field(default_factory=Usage)

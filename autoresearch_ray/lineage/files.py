@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -82,16 +83,39 @@ def lock(path: Path) -> IO[str]:
         RunError: another process holds it.
     """
     handle = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    if not _try_lock(handle):
         handle.seek(0)
         holder = handle.read(64).strip() or "unknown"
         handle.close()
         raise RunError(
             f"{path.parent.parent} is being written by another driver (process {holder}): wait for it or stop it first."
-        ) from None
+        )
     handle.truncate(0)
     handle.write(f"{os.getpid()}\n")
     handle.flush()
     return handle
+
+
+def is_locked(path: Path) -> bool:
+    """Say whether a living process holds the lock."""
+    try:
+        with path.open(encoding="utf-8") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _try_lock(handle: IO[str]) -> bool:
+    """Try for a moment, because `is_locked` holds the lock for an instant too."""
+    for remaining in reversed(range(10)):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if remaining:
+                time.sleep(0.02)
+        else:
+            return True
+    return False

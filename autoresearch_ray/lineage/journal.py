@@ -29,6 +29,13 @@ class Damage:
     offset: int
     length: int
 
+    def sentence(self, path: Path) -> str:
+        """Return what to tell the user."""
+        return (
+            f"{path} is damaged at byte {self.offset} ({self.length} bytes): the records around it are used, those in "
+            "it are lost."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -84,10 +91,12 @@ def _payload(data: bytes, position: int) -> bytes | None:
 class Journal:
     """The writing end of one journal file; one writer at a time."""
 
-    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+    def __init__(self, path: Path, file: BinaryIO, size: int, holes: tuple[Damage, ...] = ()) -> None:
         self.path = path
         self.size = size
-        """Bytes, all of them whole records."""
+        """Bytes up to the end of the last whole record."""
+        self.holes = holes
+        """Corruption found on opening."""
         self._file = file
 
     @classmethod
@@ -98,13 +107,16 @@ class Journal:
         return cls(path, path.open("r+b", buffering=0), len(data))
 
     @classmethod
-    def open(cls, path: Path) -> tuple[Journal, Scan]:
-        """Open a journal for appending, first cutting off a record that a kill left unfinished."""
+    def open(cls, path: Path) -> tuple[Journal, tuple[bytes, ...]]:
+        """Open a journal for appending, first cutting off a record that a kill left unfinished.
+
+        Returns:
+            The journal and the payloads of its records.
+        """
         found = scan(path.read_bytes())
-        file = path.open("r+b", buffering=0)
-        journal = cls(path, file, found.end)
+        journal = cls(path, path.open("r+b", buffering=0), found.end, found.damage)
         journal._cut()
-        return journal, found
+        return journal, found.records
 
     def append(self, payloads: Iterable[bytes]) -> None:
         """Append records and make them durable with one fsync; on any error none of them stays.

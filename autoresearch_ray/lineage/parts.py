@@ -25,6 +25,10 @@ _UNIQUE = {"variant_id", "experiment_id", "source", "source_hash", "ast_hash", "
 class DamagedPart(Exception):
     """A part that cannot be read; its message names the file."""
 
+    def __init__(self, part: Part, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
 
 def write(lineage: Path, table: TableName, number: int, rows: Sequence[Row]) -> Part:
     """Seal rows, ordered by sequence, into a new part: written aside, made durable, then named."""
@@ -50,14 +54,22 @@ def merge(lineage: Path, number: int, merged: Sequence[Part]) -> Part:
         level=max(p.level for p in merged) + 1,
     )
     try:
-        return _write(lineage, part, (batch for old in merged for batch in batches(lineage, old)))
+        return _write(lineage, part, (batch for old in merged for batch in _present(lineage, old)))
     except DamagedPart:
         files.remove(files.temporary(part_path(lineage, part.table, part.name)))
         raise
 
 
-def batches(lineage: Path, part: Part, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def batches(
+    lineage: Path, part: Part, columns: Sequence[str] | None = None, within: tuple[int, int] | None = None
+) -> Iterator[pa.Table]:
     """Yield a part's rows a row group at a time, in the present schema; columns it lacks are null.
+
+    Args:
+        lineage: the folder of the lineage.
+        part: the part to read.
+        columns: those to read, in this order; None reads all.
+        within: read only the row groups that may hold sequences in this range, both ends included.
 
     Raises:
         DamagedPart: the file is not readable.
@@ -71,12 +83,12 @@ def batches(lineage: Path, part: Part, columns: Sequence[str] | None = None) -> 
             check_version(int((stored.metadata or {}).get(VERSION_KEY, b"1")), path)
             wanted = SCHEMAS[part.table].names if columns is None else list(columns)
             present = [name for name in wanted if name in stored.names]
-            for group in range(file.num_row_groups):
+            for group in _groups(file.metadata, within):
                 yield conform(file.read_row_group(group, columns=present), part.table, wanted)
     except (FileNotFoundError, RunError):
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise DamagedPart(f"{path} is damaged ({' '.join(str(error).split())[:200]})") from error
+        raise DamagedPart(part, f"{path} is damaged ({_line(error)})") from error
 
 
 def check(lineage: Path, part: Part) -> str | None:
@@ -93,7 +105,7 @@ def check(lineage: Path, part: Part) -> str | None:
     except FileNotFoundError:
         return f"{path} is missing"
     except (OSError, ValueError, pa.ArrowException) as error:
-        return f"{path} is damaged ({' '.join(str(error).split())[:200]})"
+        return f"{path} is damaged ({_line(error)})"
     return None if rows == part.rows else f"{path} holds {rows} rows instead of {part.rows}"
 
 
@@ -110,6 +122,17 @@ def conform(data: pa.Table, table: TableName, columns: Sequence[str] | None = No
 def light_columns(table: TableName) -> list[str]:
     """Return the columns of a table that are not bulky."""
     return [name for name in SCHEMAS[table].names if name not in BULKY[table]]
+
+
+def _present(lineage: Path, part: Part) -> Iterator[pa.Table]:
+    try:
+        yield from batches(lineage, part)
+    except FileNotFoundError as error:
+        raise DamagedPart(part, f"{part_path(lineage, part.table, part.name)} is missing") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def _write(lineage: Path, part: Part, data: Iterator[pa.Table]) -> Part:
@@ -129,6 +152,14 @@ def _write(lineage: Path, part: Part, data: Iterator[pa.Table]) -> Part:
     return Part(
         part.table, part.number, part.rows, path.stat().st_size, part.first_sequence, part.last_sequence, part.level
     )
+
+
+def _groups(metadata: pq.FileMetaData, within: tuple[int, int] | None) -> Iterator[int]:
+    """Yield the row groups whose statistics of `sequence`, the first column, meet the range."""
+    for group in range(metadata.num_row_groups):
+        statistics = metadata.row_group(group).column(0).statistics
+        if within is None or statistics is None or (statistics.min <= within[1] and statistics.max >= within[0]):
+            yield group
 
 
 def _row_groups(data: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from enum import Enum
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,85 +52,85 @@ class Origin:
     engine_version: str = __version__
 
 
-_TEXT, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
-_TIME = pa.timestamp("us", tz="UTC")
-_IDS = pa.list_(_TEXT)
-_POINTS = pa.list_(pa.struct([pa.field("progress", _FLOAT), pa.field("loss", _FLOAT)]))
+TEXT, INT, FLOAT, BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+TIME = pa.timestamp("us", tz="UTC")
+IDS = pa.list_(TEXT)
+POINTS = pa.list_(pa.struct([pa.field("progress", FLOAT), pa.field("loss", FLOAT)]))
 
 _ALWAYS: dict[TableName, dict[str, pa.DataType]] = {
     "variants": {
-        "sequence": _INT,  # monotone over all tables of the run
-        "variant_id": _TEXT,
-        "number": _INT,  # of the birth; the seed is 0
-        "island": _INT,
-        "generation": _INT,
-        "operator": _TEXT,
-        "parents": _IDS,
-        "seed": _INT,  # of the birth's tournament and operator
-        "hypothesis": _TEXT,
-        "status": _TEXT,
-        "reason": _TEXT,
-        "llm_tokens_in": _INT,
-        "llm_tokens_out": _INT,
-        "llm_usd": _FLOAT,
-        "created_at": _TIME,
+        "sequence": INT,  # monotone over all tables of the run
+        "variant_id": TEXT,
+        "number": INT,  # of the birth; the seed is 0
+        "island": INT,
+        "generation": INT,
+        "operator": TEXT,
+        "parents": IDS,
+        "seed": INT,  # of the birth's tournament and operator
+        "hypothesis": TEXT,
+        "status": TEXT,
+        "reason": TEXT,
+        "llm_tokens_in": INT,
+        "llm_tokens_out": INT,
+        "llm_usd": FLOAT,
+        "created_at": TIME,
     },
     "experiments": {
-        "sequence": _INT,
-        "experiment_id": _TEXT,
-        "variant_id": _TEXT,
-        "seed": _INT,  # of the training: initialisation and data order
-        "hardware": _TEXT,
-        "node": _TEXT,
-        "verified": _BOOL,
-        "curve": _POINTS,
-        "train_seconds": _FLOAT,  # exclusive-equivalent
-        "startup_seconds": _FLOAT,
-        "wall_seconds": _FLOAT,
-        "scoring_seconds": _FLOAT,
-        "tokens": _INT,
-        "steps": _INT,
-        "status": _TEXT,
-        "reason": _TEXT,
-        "log_tail": _TEXT,
+        "sequence": INT,
+        "experiment_id": TEXT,
+        "variant_id": TEXT,
+        "seed": INT,  # of the training: initialisation and data order
+        "hardware": TEXT,
+        "node": TEXT,
+        "verified": BOOL,
+        "curve": POINTS,
+        "train_seconds": FLOAT,  # exclusive-equivalent
+        "startup_seconds": FLOAT,
+        "wall_seconds": FLOAT,
+        "scoring_seconds": FLOAT,
+        "tokens": INT,
+        "steps": INT,
+        "status": TEXT,
+        "reason": TEXT,
+        "log_tail": TEXT,
     },
     "champions": {
-        "sequence": _INT,
-        "variant_id": _TEXT,
-        "confirmed_at": _TIME,
-        "posterior_mean": _FLOAT,
-        "posterior_sd": _FLOAT,
-        "p_better": _FLOAT,
+        "sequence": INT,
+        "variant_id": TEXT,
+        "confirmed_at": TIME,
+        "posterior_mean": FLOAT,
+        "posterior_sd": FLOAT,
+        "p_better": FLOAT,
     },
-    "events": {"sequence": _INT, "kind": _TEXT, "recorded_at": _TIME, "details": _TEXT},  # details: a JSON object
+    "events": {"sequence": INT, "kind": TEXT, "recorded_at": TIME, "details": TEXT},  # details: a JSON object
 }
 """Columns that are never null."""
 
 _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
     "variants": {
-        "model": _TEXT,  # null: no language model took part
-        "prompt_hash": _TEXT,
-        "program_hash": _TEXT,
-        "source": _TEXT,  # null: the operator failed
-        "source_hash": _TEXT,
-        "ast_hash": _TEXT,  # null: the source does not parse
-        "step_size": _FLOAT,
+        "model": TEXT,  # null: no language model took part
+        "prompt_hash": TEXT,
+        "program_hash": TEXT,
+        "source": TEXT,  # null: the operator failed
+        "source_hash": TEXT,
+        "ast_hash": TEXT,  # null: the source does not parse
+        "step_size": FLOAT,
     },
     "experiments": {
-        "gpu": _TEXT,
-        "val_bpb": _FLOAT,  # null unless completed
-        "holdout_bpb": _FLOAT,
-        "parameters": _INT,
-        "peak_memory_bytes": _INT,
-        "started_at": _TIME,
-        "ended_at": _TIME,
+        "gpu": TEXT,
+        "val_bpb": FLOAT,  # null unless completed
+        "holdout_bpb": FLOAT,
+        "parameters": INT,
+        "peak_memory_bytes": INT,
+        "started_at": TIME,
+        "ended_at": TIME,
     },
-    "champions": {"replaced": _TEXT},
-    "events": {"variant_id": _TEXT, "island": _INT},
+    "champions": {"replaced": TEXT},
+    "events": {"variant_id": TEXT, "island": INT},
 }
 """Columns that are null where there is nothing to say."""
 
-_ORIGIN = {"run": _TEXT, "engine_version": _TEXT, "class": _TEXT, "data_hash": _TEXT}
+_ORIGIN = {"run": TEXT, "engine_version": TEXT, "class": TEXT, "data_hash": TEXT}
 
 
 def _schema(table: TableName) -> pa.Schema:
@@ -185,7 +183,7 @@ def variant_row(
             ast_hash = nouns.ast_hash(variant.source)
         except SyntaxError:
             ast_hash = None
-    source = _clean(variant.source)
+    source = clean(variant.source)
     return {
         **proposal_row(variant),
         "source_hash": nouns.source_hash(source) if source else None,
@@ -355,54 +353,6 @@ def event_details(row: Mapping[str, Any]) -> dict[str, Any]:
     return details
 
 
-# ------------------------------------------------------------------------------------------------ checking, encoding
-
-
-def normalise(table: TableName, row: Mapping[str, Any]) -> Row:
-    """Return the row with exactly the table's columns, each value of its column's type.
-
-    Raises:
-        ValueError: a column is unknown, missing or of another type, or an integer does not fit 64 bits.
-    """
-    checks = _CHECKS[table]
-    unknown = row.keys() - checks.keys()
-    if unknown:
-        raise ValueError(f"{table} has no column {sorted(unknown)}")
-    checked: Row = {}
-    for name, (check, nullable) in checks.items():
-        value = row.get(name)
-        if value is None:
-            if not nullable:
-                raise ValueError(f"{table}.{name} must not be null")
-            checked[name] = None
-            continue
-        try:
-            checked[name] = check(value)
-        except (TypeError, ValueError, KeyError) as error:
-            raise ValueError(f"{table}.{name}: {error}") from error
-    return checked
-
-
-def encode(row: Mapping[str, Any]) -> str:
-    """Return a row as one line of ASCII JSON; timestamps become ISO 8601 strings."""
-    return json.dumps(row, default=_plain, separators=(",", ":"))
-
-
-def decode(table: TableName, row: Row) -> Row:
-    """Undo `encode` for a row of a table that `json.loads` has read; columns it lacks become null."""
-    values: Row = {name: row.get(name) for name in SCHEMAS[table].names}
-    for name in _TIMES[table]:
-        if values[name] is not None:
-            values[name] = datetime.fromisoformat(values[name])
-    return values
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="microseconds")
-    raise TypeError(f"{type(value).__name__} cannot be journaled")
-
-
 def _origin_columns(origin: Origin) -> Row:
     return {
         "run": origin.run,
@@ -416,62 +366,6 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Replace lone surrogates, which neither UTF-8 nor Parquet can hold, by question marks."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Enum):
-        value = value.value
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, got {type(value).__name__}")
-    return _clean(value)
-
-
-def _int(value: Any) -> int:
-    if isinstance(value, bool):
-        raise TypeError("expected an integer, got bool")
-    number = operator.index(value)
-    if not -(2**63) <= number < 2**63:
-        raise ValueError(f"{number} does not fit 64 bits")
-    return number
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, (bool, str)):
-        raise TypeError(f"expected a number, got {type(value).__name__}")
-    return float(value)
-
-
-def _bool(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"expected true or false, got {type(value).__name__}")
-    return value
-
-
-def _time(value: Any) -> datetime:
-    if not isinstance(value, datetime) or value.tzinfo is None:
-        raise TypeError("expected a datetime with a time zone")
-    return value.astimezone(timezone.utc)
-
-
-def _parents(value: Any) -> list[str]:
-    return [_text(parent) for parent in value]
-
-
-def _curve(value: Any) -> list[dict[str, float]]:
-    return [{"progress": _float(point["progress"]), "loss": _float(point["loss"])} for point in value]
-
-
-_CHECK_OF: dict[pa.DataType, Callable[[Any], Any]] = {
-    _TEXT: _text,
-    _INT: _int,
-    _FLOAT: _float,
-    _BOOL: _bool,
-    _TIME: _time,
-    _IDS: _parents,
-    _POINTS: _curve,
-}
-_CHECKS = {table: {f.name: (_CHECK_OF[f.type], f.nullable) for f in SCHEMAS[table]} for table in TABLES}
-_TIMES = {table: [field.name for field in SCHEMAS[table] if field.type == _TIME] for table in TABLES}

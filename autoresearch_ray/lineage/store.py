@@ -16,16 +16,16 @@ from types import TracebackType
 from typing import IO, Any
 
 from autoresearch_ray.errors import RunError, StorageError
-from autoresearch_ray.lineage import files, manifest, parts, schema
+from autoresearch_ray.lineage import codec, files, manifest, parts, schema
+from autoresearch_ray.lineage.inflight import InFlight
 from autoresearch_ray.lineage.journal import Journal
 from autoresearch_ray.lineage.manifest import Manifest, Obsolete, Part
 from autoresearch_ray.lineage.parts import DamagedPart
 from autoresearch_ray.lineage.schema import TABLES, Row, TableName
 from autoresearch_ray.variant import Birth, Variant
 
-_TABLE = "table"
-_BIRTH = "birth"
-_PROPOSAL = "proposal"
+DAMAGED = ".damaged"
+"""Suffix under which a corrupt journal is kept for whoever wants to look into it; nothing reads it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ class LineageStore:
         self._committed: list[Recorded] = []
         self._uncommitted: list[Recorded] = []
         self._entries: list[str] = []
-        self._births: dict[str, Birth] = {}
-        self._proposals: dict[str, Variant] = {}
+        self._in_flight = InFlight()
+        self._unreadable: set[Part] = set()
         self._closed = False
 
     # ------------------------------------------------------------------------------------------------------- opening
@@ -121,10 +121,10 @@ class LineageStore:
                 held = manifest.read(folder)
                 path = manifest.journal_path(lineage, held.journal)
                 missing = not path.exists()
-                journal, found = Journal.open(path) if not missing else (Journal.create(path), None)
+                journal, records = (Journal.create(path), ()) if missing else Journal.open(path)
                 store = cls(folder, held, journal, lock, sealing or Sealing())
-                store._recover(found.records if found else ())
-                store._note_damage(missing, found.damage if found else ())
+                store._recover(records)
+                store._note_damage(missing)
                 store._sweep()
             except BaseException:
                 lock.close()
@@ -146,37 +146,35 @@ class LineageStore:
         """
         self._check_open()
         sequence = self._sequence + 1
-        checked = schema.normalise(table, {**row, "sequence": sequence})
-        self._entries.append(schema.encode({_TABLE: table, "row": checked}))
+        checked = codec.normalise(table, {**row, "sequence": sequence})
+        self._entries.append(codec.encode({"table": table, "row": checked}))
         self._sequence = sequence
         self._uncommitted.append(Recorded(sequence, table, checked))
         if table == "variants":
-            self._births.pop(checked["variant_id"], None)
-            self._proposals.pop(checked["variant_id"], None)
+            self._in_flight.settle(checked["variant_id"])
         return sequence
 
     def reserve(self, birth: Birth) -> None:
         """Note a birth that is about to be carried out; it never becomes a row by itself."""
         self._check_open()
-        self._entries.append(schema.encode({_BIRTH: schema.birth_row(birth)}))
-        self._births[birth.variant_id] = birth
+        self._entries.append(self._in_flight.reserve(birth))
 
     def propose(self, variant: Variant) -> None:
         """Note an operator's reply before it is trained, so that what was paid for survives a kill."""
         self._check_open()
-        self._entries.append(schema.encode({_PROPOSAL: schema.proposal_row(variant)}))
-        self._proposals[variant.variant_id] = variant
+        self._entries.append(self._in_flight.propose(variant))
 
     def commit(self) -> None:
         """Make everything since the last commit durable, all of it or nothing, with one fsync; seal when it is time.
 
         Raises:
-            StorageError: the disk is full or failing. Nothing of this commit is kept; the store is of no more use.
+            StorageError: the disk is full or failing. The store is closed; opening it again shows what was kept: all
+                earlier commits, and this one whole or not at all.
         """
         self._check_open()
         if self._entries:
             with self._writing():
-                self._journal.append([f"[{','.join(self._entries)}]".encode("ascii")])
+                self._journal.append([_record(*self._entries)])
             self._entries.clear()
             self._committed += self._uncommitted
             self._uncommitted.clear()
@@ -188,7 +186,7 @@ class LineageStore:
         """Move all committed rows into Parquet parts and start a new journal; merge parts when there are many.
 
         Raises:
-            StorageError: the disk is full or failing; what was committed stays in the journal.
+            StorageError: the disk is full or failing. The store is closed; what was committed stays in the journal.
         """
         self._check_open()
         if self._entries:
@@ -229,11 +227,11 @@ class LineageStore:
 
     def open_births(self) -> tuple[Birth, ...]:
         """Return the births that have no row yet, by number: after a kill, those to be carried out again."""
-        return tuple(sorted(self._births.values(), key=lambda birth: birth.number))
+        return self._in_flight.births
 
     def open_proposals(self) -> tuple[Variant, ...]:
         """Return the variants that were proposed but have no row yet, by number: they need no operator again."""
-        return tuple(sorted(self._proposals.values(), key=lambda variant: variant.birth.number))
+        return self._in_flight.proposals
 
     def replay(self, tables: Collection[TableName] = TABLES, *, bulky: bool = False) -> Iterator[Recorded]:
         """Yield every committed row in the order of `sequence`, with flat memory.
@@ -261,7 +259,11 @@ class LineageStore:
                 for row in batch.to_pylist():
                     yield Recorded(row["sequence"], part.table, row)
         except (DamagedPart, FileNotFoundError) as error:
-            self._report(f"{error}: its rows are left out, the rest is used.")
+            self._lose(part, str(error))
+
+    def _lose(self, part: Part, problem: str) -> None:
+        self._unreadable.add(part)
+        self._report(f"{problem}: its rows are left out, the rest is used.")
 
     def _report(self, sentence: str) -> None:
         if sentence not in self.damage:
@@ -273,38 +275,23 @@ class LineageStore:
         """Take up what the journal holds behind the sealed parts."""
         for record in records:
             for entry in json.loads(record):
-                if _BIRTH in entry:
-                    birth = schema.birth_of(entry[_BIRTH])
-                    self._births[birth.variant_id] = birth
-                elif _PROPOSAL in entry:
-                    variant = schema.variant_of(schema.decode("variants", entry[_PROPOSAL]))
-                    self._proposals[variant.variant_id] = variant
-                else:
-                    self._recover_row(entry[_TABLE], schema.decode(entry[_TABLE], entry["row"]))
+                if not self._in_flight.recover(entry):
+                    self._recover_row(entry["table"], codec.decode(entry["table"], entry["row"]))
 
     def _recover_row(self, table: TableName, row: Row) -> None:
-        if row["sequence"] <= self._sequence:
-            return
         self._sequence = row["sequence"]
         self._committed.append(Recorded(row["sequence"], table, row))
         if table == "variants":
-            self._births.pop(row["variant_id"], None)
-            self._proposals.pop(row["variant_id"], None)
+            self._in_flight.settle(row["variant_id"])
 
-    def _note_damage(self, journal_missing: bool, holes: Sequence[Any]) -> None:
-        found = []
+    def _note_damage(self, journal_missing: bool) -> None:
         if journal_missing:
-            found.append(f"{self._journal.path} is missing: what was recorded since the last sealing is lost.")
-        found += [
-            f"{self._journal.path} is damaged at byte {hole.offset} ({hole.length} bytes): the records around it are "
-            "used, those in it are lost."
-            for hole in holes
-        ]
+            self._report(f"{self._journal.path} is missing: what was recorded since the last sealing is lost.")
+        for hole in self._journal.holes:
+            self._report(hole.sentence(self._journal.path))
         for part in self._manifest.parts:
-            problem = parts.check(self._lineage, part)
-            if problem:
-                found.append(f"{problem}: its {part.rows} rows of {part.table} are left out, the rest is used.")
-        self.damage = tuple(found)
+            if problem := parts.check(self._lineage, part):
+                self._lose(part, problem)
 
     def _sweep(self) -> None:
         """Delete what no manifest names: leftovers of a kill between two steps."""
@@ -313,7 +300,7 @@ class LineageStore:
         kept |= {manifest.part_path(self._lineage, old.table, old.name) for old in self._manifest.obsolete}
         for folder in (*TABLES, "journal"):
             for path in (self._lineage / folder).iterdir():
-                if path not in kept and path.suffix != ".damaged":
+                if path not in kept and path.suffix != DAMAGED:
                     files.remove(path)
 
     # ------------------------------------------------------------------------------------------------------- sealing
@@ -331,9 +318,8 @@ class LineageStore:
     def _rotate(self, written: tuple[Part, ...]) -> None:
         """Make new parts and a new journal count, at the one stroke of replacing the manifest."""
         old = self._journal
-        fresh = Journal.create(
-            manifest.journal_path(self._lineage, _journal_name(_journal_number(old.path.name) + 1)), self._carried()
-        )
+        name = _journal_name(_journal_number(old.path.name) + 1)
+        fresh = Journal.create(manifest.journal_path(self._lineage, name), map(_record, self._in_flight.entries()))
         self._replace_manifest(
             replace(
                 self._manifest,
@@ -346,13 +332,10 @@ class LineageStore:
         self._journal, self._journal_start = fresh, fresh.size
         self._committed.clear()
         old.close()
-        files.remove(old.path)
-
-    def _carried(self) -> list[bytes]:
-        """Return the records of births and proposals that are still open."""
-        entries = [schema.encode({_BIRTH: schema.birth_row(birth)}) for birth in self._births.values()]
-        entries += [schema.encode({_PROPOSAL: schema.proposal_row(v)}) for v in self._proposals.values()]
-        return [f"[{entry}]".encode("ascii") for entry in entries]
+        if old.holes:
+            old.path.rename(old.path.with_suffix(DAMAGED))
+        else:
+            files.remove(old.path)
 
     def _compact(self) -> None:
         """Merge neighbouring parts, `fanout` at a time, while a level has so many."""
@@ -361,8 +344,9 @@ class LineageStore:
                 number = self._manifest.next_part
                 try:
                     merged = parts.merge(self._lineage, number, group)
-                except DamagedPart:
-                    break
+                except DamagedPart as error:
+                    self._lose(error.part, str(error))
+                    continue
                 now = time.time()
                 self._replace_manifest(
                     replace(
@@ -375,12 +359,12 @@ class LineageStore:
 
     def _mergeable(self, table: TableName) -> tuple[Part, ...]:
         """Return the first `fanout` neighbours of one level that are small enough to be one part, or nothing."""
-        ordered = self._manifest.parts_of(table)
+        ordered = [part for part in self._manifest.parts_of(table) if part not in self._unreadable]
         fanout = self._sealing.fanout
         for start in range(len(ordered) - fanout + 1):
             group = ordered[start : start + fanout]
             if len({part.level for part in group}) == 1 and sum(p.bytes for p in group) <= self._sealing.merged_bytes:
-                return group
+                return tuple(group)
         return ()
 
     def _drop_obsolete(self) -> None:
@@ -417,6 +401,11 @@ class LineageStore:
         self._closed = True
         self._journal.close()
         self._lock.close()
+
+
+def _record(*entries: str) -> bytes:
+    """Return the payload of one journal record; a record is kept or lost as a whole, and so is a commit."""
+    return f"[{','.join(entries)}]".encode("ascii")
 
 
 def _journal_name(number: int) -> str:

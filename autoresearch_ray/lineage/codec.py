@@ -1,0 +1,119 @@
+"""Rows on their way into the journal and back: checked against the schema, as one line of ASCII JSON.
+
+Owns conversion of single values. Does not own the schemas (schema.py) or framing (journal.py).
+"""
+
+from __future__ import annotations
+
+import json
+import operator
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any
+
+import pyarrow as pa
+
+from autoresearch_ray.lineage import schema
+from autoresearch_ray.lineage.schema import SCHEMAS, TABLES, Row, TableName
+
+
+def normalise(table: TableName, row: Mapping[str, Any]) -> Row:
+    """Return the row with exactly the table's columns, each value of its column's type.
+
+    Raises:
+        ValueError: a column is unknown, missing or of another type, or an integer does not fit 64 bits.
+    """
+    checks = _CHECKS[table]
+    unknown = row.keys() - checks.keys()
+    if unknown:
+        raise ValueError(f"{table} has no column {sorted(unknown)}")
+    checked: Row = {}
+    for name, (check, nullable) in checks.items():
+        value = row.get(name)
+        if value is None:
+            if not nullable:
+                raise ValueError(f"{table}.{name} must not be null")
+            checked[name] = None
+            continue
+        try:
+            checked[name] = check(value)
+        except (TypeError, ValueError, KeyError) as error:
+            raise ValueError(f"{table}.{name}: {error}") from error
+    return checked
+
+
+def encode(row: Mapping[str, Any]) -> str:
+    """Return a row as one line of ASCII JSON; timestamps become ISO 8601 strings."""
+    return json.dumps(row, default=_plain, separators=(",", ":"))
+
+
+def decode(table: TableName, row: Row) -> Row:
+    """Undo `encode` for a row of a table that `json.loads` has read; columns it lacks become null."""
+    values: Row = {name: row.get(name) for name in SCHEMAS[table].names}
+    for name in _TIMES[table]:
+        if values[name] is not None:
+            values[name] = datetime.fromisoformat(values[name])
+    return values
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="microseconds")
+    raise TypeError(f"{type(value).__name__} cannot be journaled")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {type(value).__name__}")
+    return schema.clean(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError("expected an integer, got bool")
+    number = operator.index(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{number} does not fit 64 bits")
+    return number
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, (bool, str)):
+        raise TypeError(f"expected a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {type(value).__name__}")
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise TypeError("expected a datetime with a time zone")
+    return value.astimezone(timezone.utc)
+
+
+def _parents(value: Any) -> list[str]:
+    return [_text(parent) for parent in value]
+
+
+def _curve(value: Any) -> list[dict[str, float]]:
+    return [{"progress": _float(point["progress"]), "loss": _float(point["loss"])} for point in value]
+
+
+_CHECK_OF: dict[pa.DataType, Callable[[Any], Any]] = {
+    schema.TEXT: _text,
+    schema.INT: _int,
+    schema.FLOAT: _float,
+    schema.BOOL: _bool,
+    schema.TIME: _time,
+    schema.IDS: _parents,
+    schema.POINTS: _curve,
+}
+_CHECKS = {table: {f.name: (_CHECK_OF[f.type], f.nullable) for f in SCHEMAS[table]} for table in TABLES}
+_TIMES = {table: [field.name for field in SCHEMAS[table] if field.type == schema.TIME] for table in TABLES}

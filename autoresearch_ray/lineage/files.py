@@ -110,12 +110,11 @@ def is_locked(path: Path) -> bool:
 
 def _try_lock(handle: IO[str]) -> bool:
     """Try for a moment, because `is_locked` holds the lock for an instant too."""
-    for remaining in reversed(range(10)):
-        try:
+    deadline = time.monotonic() + 0.2
+    while True:
+        with contextlib.suppress(BlockingIOError):
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if remaining:
-                time.sleep(0.02)
-        else:
             return True
-    return False
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)

@@ -1,73 +1,333 @@
-"""The reading side: a consistent snapshot of a run, live or finished, and the questions that every view asks of it.
+"""The questions that every view asks of a lineage: who descends from whom, how good, how sure; and which run is meant.
 
-Never writes and takes no lock. Does not own rendering (explore/) or what scores mean (evolution/noise.py).
+Read only, vectorised for hundreds of thousands of births. Does not own reading files (snapshot.py), rendering
+(explore/) or what scores mean (evolution/noise.py).
 """
 
 from __future__ import annotations
 
+import bisect
 import difflib
-import json
-from collections.abc import Collection, Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from autoresearch_ray.errors import RunError
-from autoresearch_ray.lineage import codec, files, manifest, parts
-from autoresearch_ray.lineage.journal import scan
-from autoresearch_ray.lineage.manifest import Manifest, Part
-from autoresearch_ray.lineage.parts import DamagedPart
-from autoresearch_ray.lineage.schema import SCHEMAS, TABLES, Row, TableName
+from autoresearch_ray.lineage import files, manifest, snapshot
+from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.lineage.snapshot import Tables
+from autoresearch_ray.variant import Operator, Status
+
+Positions = npt.NDArray[np.int64]
+"""Row numbers in the table `variants`; -1 where there is none."""
+
+NEAR = 5
+"""Ids that a sentence about an unknown or ambiguous one offers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tables:
-    """All rows of a run at one moment, each table in the order of `sequence`."""
+class Score:
+    """What a variant's completed experiments say, in bits per byte."""
 
-    folder: Path
-    run: str
-    variants: pa.Table
-    experiments: pa.Table
-    champions: pa.Table
-    events: pa.Table
-    damage: tuple[str, ...] = ()
-    """A sentence for each damaged file; the rest was read."""
+    mean: float
+    count: int
+    error: float | None
+    """Standard error of the mean; None when nothing is known about the noise."""
 
 
-def read(folder: Path, *, bulky: bool = False) -> Tables:
-    """Read a run, also while its driver writes: sealed parts and the journal's rows, none twice.
+class Lineage:
+    """One snapshot of a run, indexed. A position is a row number of `variants`.
+
+    A position says nothing about descent: a child of the seed may end before the seed's own first training.
 
     Args:
-        folder: the run's folder.
-        bulky: with sources, curves and log tails. Without, the tables lack those columns, and 300,000 births fit in
-            memory; `fetch` gets them for single rows.
-
-    Raises:
-        RunError: the folder is not a run, or a newer engine wrote it.
+        tables: what `snapshot.read` gave.
+        sigma: the standard deviation of a score over random seeds, if the caller has an estimate; by default it is
+            pooled over the run's replicates.
     """
-    for snapshot in _snapshots(folder):
-        try:
-            found = {table: snapshot.table(table, bulky) for table in TABLES}
-        except FileNotFoundError:
-            continue
-        return Tables(folder, snapshot.held.run, **found, damage=tuple(snapshot.damage))
-    raise AssertionError("unreachable: the last snapshot does not raise FileNotFoundError")
+
+    def __init__(self, tables: Tables, sigma: float | None = None) -> None:
+        self.tables = tables
+        self.sigma = sigma if sigma is not None else pooled_sigma(self.squares, self.counts)
+
+    @classmethod
+    def open(cls, folder: Path, sigma: float | None = None) -> Lineage:
+        """Read a run and index it (Raises RunError: the folder is not a run)."""
+        return cls(snapshot.read(folder), sigma)
+
+    def __len__(self) -> int:
+        return len(self.tables.variants)
+
+    # ------------------------------------------------------------------------------------------------------- columns
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The variant ids by position."""
+        return self.column("variant_id")
+
+    @cached_property
+    def statuses(self) -> list[str]:
+        """The statuses by position."""
+        return self.column("status")
+
+    @cached_property
+    def completed(self) -> npt.NDArray[np.bool_]:
+        """Which variants were trained, scored and not refused, by position."""
+        return np.asarray(pc.equal(self.tables.variants["status"], Status.COMPLETED.value).to_numpy(), dtype=bool)
+
+    @cached_property
+    def operators(self) -> list[str]:
+        """The operators by position."""
+        return self.column("operator")
+
+    @cached_property
+    def hypotheses(self) -> list[str]:
+        """The hypotheses by position."""
+        return self.column("hypothesis")
+
+    @cached_property
+    def generations(self) -> npt.NDArray[np.int64]:
+        """The generations by position; a child's is greater than its parents'."""
+        return np.asarray(self.tables.variants["generation"].to_numpy())
+
+    @cached_property
+    def parents(self) -> Positions:
+        """The positions of the first two parents by position, shape (births, 2)."""
+        found = np.full((len(self), 2), -1, dtype=np.int64)
+        column = self.tables.variants["parents"]
+        counts = pc.list_value_length(column).to_numpy()
+        flat = self._positions_of(pc.list_flatten(column))
+        starts = np.cumsum(counts) - counts
+        for place in (0, 1):
+            there = np.flatnonzero(counts > place)
+            found[there, place] = flat[starts[there] + place]
+        return found
+
+    @cached_property
+    def means(self) -> npt.NDArray[np.float64]:
+        """The mean score by position; NaN without a completed experiment."""
+        positions, scores = self._scored
+        sums: npt.NDArray[np.float64] = np.bincount(positions, scores, minlength=len(self)).astype(np.float64)
+        return np.where(self.counts > 0, sums / np.maximum(self.counts, 1), np.nan)
+
+    @cached_property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """The completed experiments by position."""
+        return np.bincount(self._scored[0], minlength=len(self)).astype(np.int64)
+
+    @cached_property
+    def squares(self) -> npt.NDArray[np.float64]:
+        """The sum of squared deviations from the mean score by position."""
+        positions, scores = self._scored
+        squares = (scores - self.means[positions]) ** 2
+        return np.bincount(positions, squares, minlength=len(self)).astype(np.float64)
+
+    @cached_property
+    def seed(self) -> int | None:
+        """The position of the program that the run started from; None until its row is there."""
+        return next((place for place, operator in enumerate(self.operators) if operator == Operator.SEED.value), None)
+
+    @cached_property
+    def champion(self) -> int | None:
+        """The position of the confirmed best, if there is one."""
+        rows = self.tables.champions
+        return self._index.get(rows["variant_id"][-1].as_py()) if len(rows) else None
+
+    def column(self, name: str) -> list[Any]:
+        """Return a column of `variants` as a list by position."""
+        values: list[Any] = self.tables.variants[name].to_pylist()
+        return values
+
+    def row(self, position: int) -> Row:
+        """Return a row of `variants`, without its bulky columns."""
+        rows: list[Row] = self.tables.variants.slice(position, 1).to_pylist()
+        return rows[0]
+
+    def source(self, position: int) -> str:
+        """Return a variant's source; empty if its operator failed or its part is damaged."""
+        sequence = self.tables.variants["sequence"][position].as_py()
+        found = snapshot.fetch(self.tables.folder, "variants", {sequence}, ["source"])
+        return (found[sequence]["source"] or "") if sequence in found else ""
+
+    def experiments(self, position: int) -> list[Row]:
+        """Return a variant's rows of `experiments`, in their order, with curves and log tails."""
+        table = self.tables.experiments
+        rows: list[Row] = table.filter(pc.equal(table["variant_id"], self.ids[position])).to_pylist()
+        columns = ("curve", "log_tail")
+        bulky = snapshot.fetch(self.tables.folder, "experiments", [row["sequence"] for row in rows], columns)
+        return [row | bulky.get(row["sequence"], {"curve": [], "log_tail": ""}) for row in rows]
+
+    # --------------------------------------------------------------------------------------------------------- scores
+
+    def score(self, position: int) -> Score | None:
+        """Return a variant's score, None if it has none.
+
+        The standard error comes from the pooled noise where that is known: two or three scores of one variant say too
+        little about their own spread.
+        """
+        count = int(self.counts[position])
+        if count == 0:
+            return None
+        if self.sigma is not None:
+            error: float | None = self.sigma / math.sqrt(count)
+        elif count > 1:
+            error = math.sqrt(self.squares[position] / (count - 1) / count)
+        else:
+            error = None
+        return Score(float(self.means[position]), count, error)
+
+    def gain(self, position: int, parent: int) -> float | None:
+        """Return by how much a variant's mean score lies below its parent's; None unless both have one."""
+        if position < 0 or parent < 0:
+            return None
+        gain = float(self.means[parent] - self.means[position])
+        return gain if math.isfinite(gain) else None
+
+    def best(self, count: int = 10) -> list[int]:
+        """Return the variants with the lowest mean scores, best first, the earlier one first among equals.
+
+        A model that looks ahead or broke another rule has a low score and is left out: only completed variants count.
+        """
+        eligible = np.flatnonzero(self.completed & np.isfinite(self.means))
+        order = np.argsort(self.means[eligible], kind="stable")[:count]
+        return [int(position) for position in eligible[order]]
+
+    @cached_property
+    def records(self) -> npt.NDArray[np.bool_]:
+        """Which variants lowered the best mean score so far, by position: what a greedy climber would have kept."""
+        scores = np.where(self.completed & np.isfinite(self.means), self.means, np.inf)
+        before = np.concatenate([[np.inf], np.minimum.accumulate(scores)[:-1]])[: len(scores)]
+        return np.asarray(scores < before)
+
+    @cached_property
+    def leader(self) -> int | None:
+        """The champion, or the variant with the lowest mean score while nothing is confirmed."""
+        if self.champion is not None:
+            return self.champion
+        best = self.best(1)
+        return best[0] if best else None
+
+    # -------------------------------------------------------------------------------------------------------- descent
+
+    @cached_property
+    def primary(self) -> Positions:
+        """The better parent by position (the first, where scores do not tell): the tree is drawn along it."""
+        first, second = self.parents[:, 0], self.parents[:, 1]
+        padded = np.append(self.means, np.nan)
+        with np.errstate(invalid="ignore"):
+            return np.where((second >= 0) & (padded[second] < padded[first]), second, first)
+
+    def path(self, position: int) -> list[int]:
+        """Return the way from the seed to a variant along the better parent of each step, both ends included."""
+        way = [position]
+        while (position := int(self.primary[position])) >= 0:
+            way.append(position)
+        return way[::-1]
+
+    def ancestors(self, position: int) -> list[int]:
+        """Return all ancestors of a variant, over both parents, oldest first."""
+        seen: set[int] = set()
+        waiting = [position]
+        while waiting:
+            for parent in self.parents[waiting.pop()]:
+                if parent >= 0 and int(parent) not in seen:
+                    seen.add(int(parent))
+                    waiting.append(int(parent))
+        return sorted(seen)
+
+    def children(self, position: int) -> list[int]:
+        """Return the variants that have this one as a parent, oldest first."""
+        return [int(child) for child in np.flatnonzero((self.parents == position).any(axis=1))]
+
+    def descendants(self, position: int) -> list[int]:
+        """Return all descendants of a variant, oldest first."""
+        reached = np.zeros(len(self) + 1, dtype=bool)
+        reached[position] = True
+        for child in np.argsort(self.generations, kind="stable"):
+            first, second = self.parents[child]
+            reached[child] |= reached[first] | reached[second]
+        return [int(place) for place in np.flatnonzero(reached) if place != position]
+
+    # ------------------------------------------------------------------------------------------------------------ ids
+
+    def find(self, name: str) -> int:
+        """Return the position of a variant: by its id, the beginning of one, or `seed`, `best`, `champion`.
+
+        Raises:
+            RunError: there is none (near ids are offered), or several begin like that (some are listed).
+        """
+        if name in self._index:
+            return self._index[name]
+        if name in ("seed", "best", "champion"):
+            return self._named(name)
+        prefix = name.lower()
+        ordered = self._sorted_ids
+        start = bisect.bisect_left(ordered, prefix) if prefix else 0
+        end = bisect.bisect_left(ordered, prefix + "~")
+        if end == start + 1:
+            return self._index[ordered[start]]
+        if end > start:
+            raise RunError(f"{name!r} is the beginning of {end - start} ids: {_listing(ordered[start:end])}.")
+        raise RunError(f"there is no variant {name!r} in {self.tables.run}; near ids: {_listing(self._near(prefix))}.")
+
+    def _named(self, name: str) -> int:
+        position = {"seed": 0 if len(self) else None, "best": (self.best(1) or [None])[0], "champion": self.champion}[
+            name
+        ]
+        if position is None:
+            raise RunError(f"{self.tables.run} has no {name} yet.")
+        return position
+
+    def _near(self, prefix: str) -> list[str]:
+        """Return the ids that agree with a prefix in the most places."""
+        names = np.array(self._sorted_ids, dtype=np.bytes_)
+        text = prefix.encode("ascii", "replace")[: names.itemsize]
+        if not text or not self.ids:
+            return self._sorted_ids[:NEAR]
+        letters = names.view(np.uint8).reshape(len(self), -1)
+        agree = (letters[:, : len(text)] == np.frombuffer(text, dtype=np.uint8)).sum(axis=1)
+        return [self._sorted_ids[place] for place in np.argsort(-agree, kind="stable")[:NEAR]]
+
+    @cached_property
+    def _index(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.ids)}
+
+    @cached_property
+    def _sorted_ids(self) -> list[str]:
+        return sorted(self.ids)
+
+    @cached_property
+    def _scored(self) -> tuple[Positions, npt.NDArray[np.float64]]:
+        """The positions and scores of all completed experiments of recorded variants."""
+        table = self.tables.experiments
+        table = table.filter(pc.and_(pc.equal(table["status"], Status.COMPLETED.value), pc.is_valid(table["val_bpb"])))
+        positions = self._positions_of(table["variant_id"])
+        known = positions >= 0
+        return positions[known], table["val_bpb"].to_numpy()[known]
+
+    def _positions_of(self, ids: pa.ChunkedArray) -> Positions:
+        found = pc.index_in(ids, value_set=self.tables.variants["variant_id"])
+        return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 
 
-def fetch(folder: Path, table: TableName, sequences: Collection[int], columns: Sequence[str]) -> dict[int, Row]:
-    """Read some columns of a few rows, bulky ones included, by sequence; rows in damaged parts are missing.
+def pooled_sigma(squares: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> float | None:
+    """Return the standard deviation within variants, pooled over those with replicates; None without any.
 
-    Raises:
-        RunError: the folder is not a run, or a newer engine wrote it.
+    Args:
+        squares: sum of squared deviations from its mean, one a variant.
+        counts: scores, one a variant.
     """
-    for snapshot in _snapshots(folder):
-        try:
-            return snapshot.rows(table, frozenset(sequences), ["sequence", *columns])
-        except FileNotFoundError:
-            continue
-    raise AssertionError("unreachable: the last snapshot does not raise FileNotFoundError")
+    replicated = counts > 1
+    degrees = int((counts[replicated] - 1).sum())
+    return math.sqrt(float(squares[replicated].sum()) / degrees) if degrees else None
 
 
 # ------------------------------------------------------------------------------------------------------ finding runs
@@ -116,89 +376,3 @@ def is_live(folder: Path) -> bool:
 
 def _listing(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
-
-
-# --------------------------------------------------------------------------------------------------------- snapshots
-
-
-class _Snapshot:
-    """One manifest, the journal it names, and its parts; FileNotFoundError when the driver has replaced them."""
-
-    def __init__(self, folder: Path, held: Manifest, last: bool) -> None:
-        self.held = held
-        self.damage: list[str] = []
-        self._lineage = manifest.lineage_folder(folder)
-        self._last = last
-        """The manifest has not changed since a file was missing, so that it is missing for good."""
-        self._journaled = self._read_journal()
-
-    def table(self, table: TableName, bulky: bool) -> pa.Table:
-        """Return all rows of a table."""
-        columns = SCHEMAS[table].names if bulky else parts.light_columns(table)
-        pieces = [batch for part in self.held.parts_of(table) for batch in self._batches(part, columns)]
-        schema = pa.schema([SCHEMAS[table].field(name) for name in columns], metadata=SCHEMAS[table].metadata)
-        rows = [{name: row[name] for name in columns} for row in self._journaled[table]]
-        return pa.concat_tables([*pieces, pa.Table.from_pylist(rows, schema=schema)]).combine_chunks()
-
-    def rows(self, table: TableName, sequences: frozenset[int], columns: Sequence[str]) -> dict[int, Row]:
-        """Return some rows of a table by sequence, reading no more row groups than needed."""
-        found: dict[int, Row] = {}
-        for part in self.held.parts_of(table):
-            wanted = [sequence for sequence in sequences if part.first_sequence <= sequence <= part.last_sequence]
-            if wanted:
-                for batch in self._batches(part, columns, (min(wanted), max(wanted))):
-                    found |= {row["sequence"]: row for row in batch.to_pylist() if row["sequence"] in sequences}
-        for row in self._journaled[table]:
-            if row["sequence"] in sequences:
-                found[row["sequence"]] = {name: row[name] for name in columns}
-        return found
-
-    def _batches(self, part: Part, columns: Sequence[str], within: tuple[int, int] | None = None) -> Iterator[pa.Table]:
-        try:
-            yield from parts.batches(self._lineage, part, columns, within)
-        except FileNotFoundError:
-            if not self._last:
-                raise
-            self._note(f"{manifest.part_path(self._lineage, part.table, part.name)} is missing")
-        except DamagedPart as error:
-            self._note(str(error))
-
-    def _read_journal(self) -> dict[TableName, list[Row]]:
-        path = manifest.journal_path(self._lineage, self.held.journal)
-        try:
-            found = scan(path.read_bytes())
-        except FileNotFoundError:
-            if not self._last:
-                raise
-            self._note(f"{path} is missing")
-            found = scan(b"")
-        self.damage += [hole.sentence(path) for hole in found.damage]
-        rows: dict[TableName, list[Row]] = {table: [] for table in TABLES}
-        for entry in _entries(found.records):
-            if "table" in entry:
-                rows[entry["table"]].append(codec.decode(entry["table"], entry["row"]))
-        return rows
-
-    def _note(self, problem: str) -> None:
-        sentence = f"{problem}: its rows are left out, the rest is shown."
-        if sentence not in self.damage:
-            self.damage.append(sentence)
-
-
-def _entries(records: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-    for record in records:
-        yield from json.loads(record)
-
-
-def _snapshots(folder: Path) -> Iterator[_Snapshot]:
-    """Yield snapshots until one could be read whole: sealing and compaction may delete files under a reader."""
-    before: Manifest | None = None
-    while True:
-        held = manifest.read(folder)
-        last = held == before
-        before = held
-        try:
-            snapshot = _Snapshot(folder, held, last)
-        except FileNotFoundError:
-            continue
-        yield snapshot

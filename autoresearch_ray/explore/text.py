@@ -1,0 +1,92 @@
+"""Text for the terminal: what variants and models wrote made harmless, scores and gains made short.
+
+Everything shown goes through here as `rich.text.Text`, never as markup. Does not own layout (tree.py, variants.py).
+"""
+
+from __future__ import annotations
+
+import re
+
+from rich.text import Text
+
+from autoresearch_ray.lineage.query import Score
+from autoresearch_ray.variant import Status
+
+_HOSTILE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202f\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb]"
+)
+"""Control characters (terminal escapes), and what hides or reorders text; tab and newline are handled apart."""
+
+SHORT = 7
+"""Digits of an id on the screen, as autoresearch shows commits."""
+
+STYLES = {
+    Status.COMPLETED.value: "",
+    Status.CRASHED.value: "red",
+    Status.TIMED_OUT.value: "red",
+    Status.REJECTED.value: "yellow",
+    Status.LOST.value: "magenta",
+    Status.OPERATOR_FAILED.value: "yellow",
+}
+
+
+def block(text: str) -> str:
+    """Return text without anything a terminal would obey; its lines stay lines."""
+    return _HOSTILE.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n").replace("\t", "    "))
+
+
+def plain(text: str) -> str:
+    """Return text as one harmless line."""
+    return block(" ".join(text.split()))
+
+
+def short(identity: str) -> str:
+    """Return the beginning of an id."""
+    return identity[:SHORT]
+
+
+def status(word: str) -> str:
+    """Return a status in plain words."""
+    return word.replace("_", " ")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Return a score, or a dash for none."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a gain: lower is better, so a gain of 0.01 is shown as -0.0100; a dash for none."""
+    return "-" if value is None else f"{-value:+.{digits}f}"
+
+
+def score(value: Score | None, digits: int = 4) -> str:
+    """Return a score with its standard error (where known) and the number of experiments, as `3.7412 ±0.0022 (3)`."""
+    if value is None:
+        return "-"
+    error = "" if value.error is None else f" ±{value.error:.{digits}f}"
+    return f"{value.mean:.{digits}f}{error} ({value.count})"
+
+
+def gain_text(value: float | None, error: float | None = None, digits: int = 4) -> Text:
+    """Return a gain, green when it is one by more than its standard error, faint when it is not."""
+    real = value is not None and value > (error or 0.0)
+    return Text(signed(value, digits), style="green" if real else "dim", justify="right")
+
+
+def seconds(value: float) -> str:
+    """Return a duration as `4.1 s`, `5:08 min` or `2:03 h`."""
+    if value < 100:
+        return f"{value:.1f} s"
+    unit, whole = ("min", round(value)) if value < 3600 else ("h", round(value / 60))
+    return f"{whole // 60}:{whole % 60:02d} {unit}"
+
+
+def quantity(value: int | None) -> str:
+    """Return a count as `430 k` or `1.2 M`."""
+    if value is None:
+        return "-"
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return str(value)

@@ -1,0 +1,312 @@
+"""The phylogeny in a terminal: what led somewhere is drawn, the rest is counted.
+
+Owns which variants are drawn and how. Does not own descent or scores (lineage/query.py).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from autoresearch_ray.explore import text
+from autoresearch_ray.lineage.query import Lineage
+
+BEST_KEPT = 5
+"""The best variants count as having led somewhere, even if none was the best when it was scored."""
+
+_WIDEST_INDENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which variants to draw; None leaves a property free. Their ancestors are drawn too, faintly."""
+
+    island: int | None = None
+    operator: str | None = None
+    status: str | None = None
+    generation: tuple[int, int] | None = None
+    """First and last generation, both included."""
+
+    @property
+    def active(self) -> bool:
+        """True when anything is filtered."""
+        return self != Filters()
+
+    def matches(self, lineage: Lineage) -> npt.NDArray[np.bool_]:
+        """Return which variants pass, by position."""
+        passed = np.ones(len(lineage), dtype=bool)
+        if self.island is not None:
+            passed &= np.asarray(lineage.column("island")) == self.island
+        if self.operator is not None:
+            passed &= np.asarray(lineage.operators) == self.operator
+        if self.status is not None:
+            passed &= np.asarray(lineage.statuses) == self.status
+        if self.generation is not None:
+            passed &= (lineage.generations >= self.generation[0]) & (lineage.generations <= self.generation[1])
+        return passed
+
+
+def phylogeny(
+    lineage: Lineage, filters: Filters | None = None, *, everything: bool = False, limit: int = 200
+) -> dict[str, Any]:
+    """Return the tree as plain values.
+
+    A variant led somewhere if it, or one of its descendants, was the best so far when it was scored or is among the
+    best now. `nodes` holds those in an order in which parents come first; what hangs below a node and is not drawn is
+    counted in its `hidden`, by status.
+
+    Args:
+        lineage: the run.
+        filters: draw what passes, and its ancestors, whether it led anywhere or not.
+        everything: draw every variant.
+        limit: draw at most so many, the way to the best first, then those with the most to show below them.
+    """
+    filters = filters or Filters()
+    matching = filters.matches(lineage)
+    wanted = matching if filters.active or everything else _led_somewhere(lineage)
+    kept = _with_ancestors(lineage, wanted)
+    drawn = _limited(lineage, kept, limit)
+    owner = _owners(lineage, drawn)
+    hidden: dict[int, Counter[str]] = defaultdict(Counter)
+    for position in np.flatnonzero(~drawn):
+        hidden[int(owner[position])][lineage.statuses[position]] += 1
+    way = set(lineage.path(lineage.leader)) if lineage.leader is not None else set()
+    order = [int(p) for p in np.argsort(lineage.generations, kind="stable") if drawn[p]]
+    return {
+        "run": lineage.tables.run,
+        "births": len(lineage),
+        "statuses": dict(Counter(lineage.statuses)),
+        "sigma": lineage.sigma,
+        "leader": None if lineage.leader is None else node(lineage, lineage.leader),
+        "confirmed": lineage.champion is not None,
+        "gain": None if lineage.leader is None or lineage.seed is None else lineage.gain(lineage.leader, lineage.seed),
+        "nodes": [
+            {
+                **node(lineage, position),
+                "on_path": position in way,
+                "faint": bool(filters.active and not matching[position]),
+                "hidden": dict(hidden[position]),
+            }
+            for position in order
+        ],
+        "hidden": dict(hidden[-1]),
+        "cut": int(kept.sum() - drawn.sum()),
+        "damage": list(lineage.tables.damage),
+    }
+
+
+def node(lineage: Lineage, position: int) -> dict[str, Any]:
+    """Return what a line about a variant says, as plain values."""
+    row = lineage.row(position)
+    score = lineage.score(position)
+    primary = int(lineage.primary[position])
+    return {
+        "variant_id": row["variant_id"],
+        "number": row["number"],
+        "parent": lineage.ids[primary] if primary >= 0 else None,
+        "parents": row["parents"],
+        "island": row["island"],
+        "generation": row["generation"],
+        "operator": row["operator"],
+        "model": row["model"],
+        "status": row["status"],
+        "reason": row["reason"],
+        "hypothesis": row["hypothesis"],
+        "val_bpb": score.mean if score else None,
+        "standard_error": score.error if score else None,
+        "replicates": score.count if score else 0,
+        "gain": lineage.gain(position, primary),
+        "champion": position == lineage.champion,
+    }
+
+
+def _led_somewhere(lineage: Lineage) -> npt.NDArray[np.bool_]:
+    found = lineage.records.copy()
+    found[lineage.best(BEST_KEPT)] = True
+    if lineage.leader is not None:
+        found[lineage.leader] = True
+    if lineage.seed is not None:
+        found[lineage.seed] = True
+    return found
+
+
+def _with_ancestors(lineage: Lineage, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    kept = wanted.copy()
+    for position in np.argsort(-lineage.generations, kind="stable"):
+        parent = lineage.primary[position]
+        if kept[position] and parent >= 0:
+            kept[parent] = True
+    return kept
+
+
+def _limited(lineage: Lineage, kept: npt.NDArray[np.bool_], limit: int) -> npt.NDArray[np.bool_]:
+    """Return the most telling of the kept variants; a parent always before its children."""
+    if int(kept.sum()) <= limit:
+        return kept
+    weight = kept.astype(np.int64)
+    for position in np.argsort(-lineage.generations, kind="stable"):
+        parent = lineage.primary[position]
+        if parent >= 0:
+            weight[parent] += weight[position]
+    if lineage.leader is not None:
+        weight[lineage.path(lineage.leader)] = len(lineage) + 1
+    order = np.lexsort((lineage.generations, -weight))
+    drawn = np.zeros(len(kept), dtype=bool)
+    drawn[[place for place in order if kept[place]][:limit]] = True
+    return drawn
+
+
+def _owners(lineage: Lineage, drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return the nearest drawn ancestor of each variant, itself included; -1 if there is none."""
+    owner = np.full(len(drawn), -1, dtype=np.int64)
+    for position in np.argsort(lineage.generations, kind="stable"):
+        parent = lineage.primary[position]
+        owner[position] = position if drawn[position] else owner[parent] if parent >= 0 else -1
+    return owner
+
+
+# ----------------------------------------------------------------------------------------------------------- drawing
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A drawn variant with its drawn children: the one that its line goes on to, and those that branch off."""
+
+    node: dict[str, Any]
+    weight: int = 1
+    children: list[_Branch] = field(default_factory=list)
+
+    def onward(self) -> tuple[_Branch | None, list[_Branch]]:
+        """Return the child that continues this line (the way to the best, else the one with most below), and others."""
+        if not self.children:
+            return None, []
+        heir = max(self.children, key=lambda child: (child.node["on_path"], child.weight, -child.node["number"]))
+        return heir, [child for child in self.children if child is not heir]
+
+
+def draw(shown: dict[str, Any]) -> RenderableType:
+    """Draw what `phylogeny` returned.
+
+    A line of descent runs straight down and what branches off is indented, so that the indent grows with the logarithm
+    of the tree and not with its generations.
+    """
+    rows: list[tuple[str, dict[str, Any] | str, str]] = []
+    for root in _branches(shown["nodes"]):
+        rows += _lines(root, "")
+    if shown["hidden"]:
+        rows.append(("", _hidden(shown["hidden"]), "dim"))
+    indent = min(max((len(guide) for guide, what, _ in rows if not isinstance(what, str)), default=0), _WIDEST_INDENT)
+    lines = [_headline(shown)]
+    lines += [_text_line(guide, what, style, indent) for guide, what, style in rows]
+    if shown["cut"]:
+        lines.append(Text(f"{shown['cut']} more led somewhere; a higher limit shows them.", style="dim"))
+    lines += [Text(text.plain(sentence), style="yellow") for sentence in shown["damage"]]
+    if shown["nodes"]:
+        mark = "★ champion, ◆ the way to it" if shown["confirmed"] else "◆ the way to the best (unconfirmed)"
+        lines.append(Text(f"{mark}; ± standard error (experiments)", style="dim"))
+    return Group(*(_cut(entry) for entry in lines))
+
+
+def _branches(nodes: Sequence[dict[str, Any]]) -> list[_Branch]:
+    branches = {entry["variant_id"]: _Branch(entry) for entry in nodes}
+    roots = []
+    for branch in branches.values():
+        parent = branches.get(branch.node["parent"])
+        if parent is None:
+            roots.append(branch)
+        else:
+            parent.children.append(branch)
+    for branch in reversed(list(branches.values())):
+        if branch.node["parent"] in branches:
+            branches[branch.node["parent"]].weight += branch.weight
+    return roots
+
+
+def _lines(root: _Branch, guide: str) -> Iterator[tuple[str, dict[str, Any] | str, str]]:
+    """Yield one line of descent from top to bottom, each with its guide: (guide, node or words, style)."""
+    branch: _Branch | None = root
+    first = True
+    while branch is not None:
+        heir, others = branch.onward()
+        yield (guide if first else guide.replace("├─", "│ ").replace("└─", "  ")) + _glyph(branch.node), branch.node, ""
+        inner = guide.replace("├─", "│ ").replace("└─", "  ")
+        tail = _hidden(branch.node["hidden"])
+        for place, other in enumerate(sorted(others, key=lambda child: child.node["number"])):
+            last = heir is None and not tail and place == len(others) - 1
+            yield from _lines(other, inner + ("└─" if last else "├─"))
+        if tail:
+            yield inner + ("└─" if heir is None else "├─"), tail, "dim"
+        branch, first = heir, False
+
+
+def _glyph(entry: dict[str, Any]) -> str:
+    if entry["champion"]:
+        return "★"
+    return "◆" if entry["on_path"] else "●" if entry["val_bpb"] is not None else "○"
+
+
+def _hidden(counts: dict[str, int]) -> str:
+    total = sum(counts.values())
+    if not total:
+        return ""
+    words = ", ".join(f"{counts[word]} {text.status(word)}" for word in sorted(counts) if word != "completed")
+    return f"+{total} that led nowhere" + (f" ({words})" if words else "")
+
+
+def _headline(shown: dict[str, Any]) -> Text:
+    counts = ", ".join(f"{count} {text.status(word)}" for word, count in sorted(shown["statuses"].items()))
+    head = Text(f"{text.plain(shown['run'])}: {shown['births']} births ({counts})" if counts else "no births yet")
+    leader = shown["leader"]
+    if leader is not None:
+        what = "champion" if shown["confirmed"] else "best, unconfirmed:"
+        head.append(f"; {what} {text.short(leader['variant_id'])} {text.number(leader['val_bpb'])}")
+        if shown["gain"] is not None:
+            head.append(f", {text.signed(shown['gain'])} against the seed")
+    head.no_wrap = False
+    return head
+
+
+def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int) -> Text:
+    if isinstance(what, str):
+        return Text(f"{guide} {what}", style=style)
+    faint, on_path = what["faint"], what["on_path"]
+    line = Text(guide.ljust(indent), style="dim" if faint else "")
+    if on_path:
+        line.stylize("bold green")
+    line.append(f" {text.short(what['variant_id'])}", style="bold" if on_path else "")
+    line.append(f" {what['operator']:<10}", style="cyan")
+    line.append_text(_measured(what))
+    if len(what["parents"]) > 1:
+        other = next((parent for parent in what["parents"] if parent != what["parent"]), what["parents"][1])
+        line.append(f" ×{text.short(other)}", style="magenta")
+    line.append(f" {text.plain(what['hypothesis'])}")
+    if what["reason"]:
+        line.append(f" ({text.plain(what['reason'])})", style="dim")
+    if faint:
+        line.stylize("dim")
+    return line
+
+
+def _measured(entry: dict[str, Any]) -> Text:
+    """Return the columns of score and gain, 27 characters wide; the status in their place if there is no score."""
+    if entry["val_bpb"] is None or entry["status"] != "completed":
+        return Text(f" {text.status(entry['status']):<26}", style=text.STYLES.get(entry["status"], ""))
+    error = "" if entry["standard_error"] is None else f" ±{entry['standard_error']:.4f}"
+    score = f"{entry['val_bpb']:.4f}{error} ({entry['replicates']})"
+    line = Text(f" {score:<18}")
+    gain = text.gain_text(entry["gain"], entry["standard_error"])
+    gain.pad_left(max(0, 8 - len(gain)))
+    return line.append_text(gain)
+
+
+def _cut(line: Text) -> Text:
+    if line.no_wrap is None:
+        line.no_wrap, line.overflow = True, "ellipsis"
+    return line

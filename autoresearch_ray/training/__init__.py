@@ -1,0 +1,1 @@
+"""Measures: one experiment on one machine, from the trusted side."""

@@ -1,0 +1,276 @@
+"""The trusted processes of one slot, as their supervisor holds them: started once, warm, spoken to, ended.
+
+Owns the slot's folder (a copy of prepare.py, scratch folders). Does not own what an experiment is (session.py).
+"""
+
+from __future__ import annotations
+
+import os
+import py_compile
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training import processes
+from autoresearch_ray.training.launcher import PATIENCE
+from autoresearch_ray.training.limits import SupervisorSettings
+from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
+
+READY_SECONDS = 300.0
+"""To import torch, which a cold network disk can make slow."""
+ANSWER_SECONDS = PATIENCE + 10.0
+ALLOWED_VARIABLES = (
+    "CUDA_DEVICE_ORDER",
+    "CUDA_HOME",
+    "CUDA_MPS_LOG_DIRECTORY",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "PATH",
+    "TZ",
+)
+"""What a variant's process, and the launcher before it, may see of our environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the variant's own process ended."""
+
+    code: int | None
+    """Its exit code, minus the number of a signal, or None if it is not known."""
+    peak_memory_bytes: int | None
+    """Its peak resident memory."""
+
+
+class CrewLost(Exception):
+    """The launcher or the scorer died or does not answer; `str(error)` says which."""
+
+
+class Crew:
+    """One launcher and one scorer. Starting does not wait; `wait_ready` does."""
+
+    def __init__(self, settings: SupervisorSettings) -> None:
+        self._settings = settings
+        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=settings.scratch))
+        self.library = _copy_library(settings.prepare, self.folder)
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        ours, theirs = socket.socketpair()
+        self.launcher = Wire(ours)
+        command = [sys.executable, "-m", "autoresearch_ray.training.launcher"]
+        self._process = subprocess.Popen(
+            [*command, str(theirs.fileno()), settings.device, str(self.folder)],
+            cwd=Path(__file__).parents[2],
+            env=base_environment(os.environ, settings.threads),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self.scorer: Wire | None = None
+        self.scorer_pid = 0
+        self.hardware = ""
+        self.gpu: str | None = None
+        self.ended: Ended | None = None
+        self.lost = False
+        self._turn = 0
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process."""
+        return self._process.pid
+
+    def wait_ready(self) -> None:
+        """Wait until the launcher has imported torch and the scorer has opened the targets.
+
+        Raises:
+            SupervisionError: one of them failed to start.
+        """
+        if self.scorer is not None:
+            return
+        try:
+            self.launcher.receive(READY_SECONDS)
+            ours, theirs = socket.socketpair()
+            self.scorer = Wire(ours)
+            self.scorer_pid = self._fork({"op": "scorer"}, [theirs.fileno()])
+            theirs.close()
+            opened = {"op": "open", "data": str(self._settings.data.resolve()), "device": self._settings.device}
+            self.scorer.send({**opened, "threads": self._settings.threads})
+            answer, _ = self.scorer.receive(READY_SECONDS)
+        except (WireClosed, WireTimeout, CrewLost):
+            self.lost = True
+            raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
+        if "failed" in answer:
+            self.lost = True
+            raise SupervisionError(answer["failed"])
+        self.hardware, self.gpu = answer["hardware"], answer["gpu"]
+
+    def fork_variant(self, scratch: Path, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
+        """Start a variant and return its process.
+
+        Args:
+            scratch: its folder, with train.py in it.
+            environment: all of its environment.
+            descriptors: the log, the channel, the memory for tokens and the memory for logits.
+
+        Raises:
+            CrewLost: the launcher is gone, or cannot fork.
+        """
+        self.ended = None
+        order = {"op": "variant", "scratch": str(scratch), "library": str(self.library), "environment": environment}
+        return self._fork(order, descriptors)
+
+    def hear_launcher(self) -> None:
+        """Take what the launcher has to say about who ended (Raises CrewLost)."""
+        for message in self._heard(self.launcher, "the launcher died"):
+            self._note(message)
+
+    def hear_scorer(self) -> Iterator[dict[str, Any]]:
+        """Yield what the scorer has to say, if anything (Raises CrewLost)."""
+        assert self.scorer is not None
+        return self._heard(self.scorer, "the scorer died")
+
+    def ask_scorer(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> int:
+        """Send a request; return the `turn` that its answer will carry (Raises CrewLost)."""
+        assert self.scorer is not None
+        self._turn += 1
+        try:
+            self.scorer.send({**request, "turn": self._turn}, descriptors)
+        except WireClosed:
+            self._lose("the scorer died")
+        return self._turn
+
+    def clear(self, known: Mapping[int, float]) -> None:
+        """End everything that the variant started; when the launcher is gone too, at least what is known of it.
+
+        Never raises: a crew that cannot do it is marked as lost, and ended.
+
+        Args:
+            known: processes seen lately, as time of birth by number.
+        """
+        try:
+            if not self.lost:
+                answer = self._request({"op": "clear"}, (), "cleared")
+                if self.ended is None:
+                    self.ended = Ended(answer["code"], answer["peak_memory_bytes"])
+                return
+        except CrewLost:
+            pass
+        self.close()
+        for pid, born in known.items():
+            processes.kill(pid, born)
+
+    def close(self) -> None:
+        """End both processes and what they started, and delete the slot's folder; twice does no harm."""
+        self.lost = True
+        self.launcher.close()
+        if self.scorer is not None:
+            self.scorer.close()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+        remove(self.folder)
+
+    def _heard(self, wire: Wire, when_closed: str) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                yield wire.receive(0.0)[0]
+        except WireTimeout:
+            return
+        except WireClosed:
+            self._lose(when_closed)
+
+    def _fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+        pid: int = self._request(order, descriptors, "forked")["forked"]
+        return pid
+
+    def _request(self, order: Mapping[str, Any], descriptors: Sequence[int], expected: str) -> dict[str, Any]:
+        """Ask the launcher and return its answer; who ended meanwhile is noted."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        try:
+            self.launcher.send(order, descriptors)
+            while True:
+                answer, _ = self.launcher.receive(max(0.0, deadline - time.monotonic()))
+                if expected in answer:
+                    return answer
+                if "failed" in answer:
+                    self._lose(f"the launcher failed ({answer['failed']})")
+                self._note(answer)
+        except WireClosed:
+            self._lose("the launcher died")
+        except WireTimeout:
+            self._lose("the launcher does not answer")
+
+    def _note(self, message: Mapping[str, Any]) -> None:
+        if message["ended"] == "scorer":
+            self._lose("the scorer died")
+        self.ended = Ended(message["code"], message["peak_memory_bytes"])
+
+    def _lose(self, reason: str) -> NoReturn:
+        self.lost = True
+        raise CrewLost(reason)
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it ended without a word"
+
+
+def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Return the environment of the launcher: what is allowed of ours, and what torch and Python should know."""
+    kept = {name: ours[name] for name in ALLOWED_VARIABLES if name in ours}
+    return kept | {
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and what a variant made in it, however it is nested or protected. Follows no links."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+    if os.path.lexists(folder):
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+
+
+def _copy_library(prepare: Path, folder: Path) -> Path:
+    """Copy prepare.py, with its bytecode, to a read-only folder of its own (Raises SupervisionError: not there)."""
+    library = folder / "library"
+    library.mkdir()
+    copy = library / "prepare.py"
+    try:
+        shutil.copyfile(prepare, copy)
+    except OSError as error:
+        remove(folder)
+        raise SupervisionError(f"{prepare}: cannot be read ({error.strerror}).") from error
+    bytecode = py_compile.compile(str(copy), quiet=2)
+    for path in (copy, *([Path(bytecode)] if bytecode else [])):
+        path.chmod(0o444)
+    for path in (library / "__pycache__", library):
+        if path.exists():
+            path.chmod(0o555)
+    return library

@@ -1,0 +1,273 @@
+"""The process that experiments are forked from: it has imported torch once, and does nothing else that could hurt them.
+
+Started by exec with a clean environment (crew.py). Single-threaded: no tensor work, no CUDA query, no Ray, no pyarrow.
+Knows no secret: neither data, nor targets, nor keys, because its children inherit its memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import gc
+import importlib
+import os
+import resource
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+import types
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+from autoresearch_ray.training import processes
+from autoresearch_ray.training.wire import Wire, WireClosed
+
+CHANNEL, DATA, LOGITS = 3, 4, 5
+"""Descriptors of a variant's process, besides the standard ones."""
+PRELOADED = {
+    "cpu": ("numpy", "torch", "torch._dynamo"),
+    "cuda": ("numpy", "torch", "torch._dynamo", "torch._inductor.compile_fx"),
+}
+"""Modules imported ahead, by device. Optimizers import torch._dynamo at their first step, also where nothing is
+compiled."""
+PATIENCE = 20.0
+"""Seconds after which a process that does not die of SIGKILL is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a child is to become. Text of train.py and its surroundings lie in `scratch`."""
+
+    scratch: Path
+    library: Path
+    """The folder that prepare.py is imported from."""
+    environment: dict[str, str]
+
+
+class Launcher:
+    """Answers the supervisor: forks variants and the scorer, says who ended, and ends what is left."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._variant: int | None = None
+        self._scorer: int | None = None
+        self._wakeup, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+
+    def serve(self) -> None:
+        """Do what the supervisor asks for until it is gone; then end everything."""
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        selector = selectors.DefaultSelector()
+        selector.register(self._wire, selectors.EVENT_READ)
+        selector.register(self._wakeup, selectors.EVENT_READ)
+        with contextlib.suppress(WireClosed):
+            while True:
+                ready = {key.fileobj for key, _ in selector.select()}
+                if self._wakeup in ready:
+                    self._wakeup.recv(4096)
+                    self._report_ended()
+                if self._wire in ready:
+                    self._answer()
+        processes.end_descendants((), PATIENCE)
+
+    def _report_ended(self) -> None:
+        """Reap what has ended; only the variant's own process and the scorer are worth a word."""
+        for pid, (status, peak) in processes.reap(processes.children(os.getpid())).items():
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self._variant:
+                self._variant = None
+                self._wire.send({"ended": "variant", "code": code, "peak_memory_bytes": peak})
+            elif pid == self._scorer:
+                self._scorer = None
+                self._wire.send({"ended": "scorer", "code": code})
+
+    def _answer(self) -> None:
+        request, descriptors = self._wire.receive()
+        if request["op"] == "clear":
+            self._clear()
+            return
+        parent = os.getpid()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            self._wire.send({"failed": f"fork: {error.strerror}"})
+            pid = -1
+        if pid == 0:
+            become(request, descriptors, parent)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        if pid > 0:
+            if request["op"] == "scorer":
+                self._scorer = pid
+            else:
+                self._variant = pid
+            self._wire.send({"forked": pid})
+
+    def _clear(self) -> None:
+        """End everything but the scorer."""
+        spared = () if self._scorer is None else (self._scorer,)
+        ended = processes.end_descendants(spared, PATIENCE)
+        if ended is None:
+            self._wire.send({"failed": "a process of the variant does not die"})
+            return
+        status, peak = ended.get(self._variant or 0, (None, None))
+        self._variant = None
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        self._wire.send({"cleared": True, "code": code, "peak_memory_bytes": peak})
+
+
+def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoReturn:
+    """Turn this forked child into what was asked for: a variant's process, or the scorer.
+
+    Args:
+        request: the supervisor's.
+        descriptors: for a variant the log, the channel, the memory for tokens and the memory for logits; for the
+            scorer its wire.
+        parent: the launcher.
+    """
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        processes.die_with_parent(parent)
+        if request["op"] == "scorer":
+            _run_scorer(descriptors[0])
+        else:
+            program = Program(Path(request["scratch"]), Path(request["library"]), request["environment"])
+            _run_variant(program, descriptors)
+        code = 0
+    except SystemExit as exit_request:
+        code = _exit_code(exit_request)
+    except BaseException as error:  # noqa: BLE001  (the outermost frame of a process)
+        _print_traceback(error)
+    finally:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _run_scorer(wire: int) -> None:
+    _keep_descriptors({CHANNEL: wire, 2: 2})
+    from autoresearch_ray.training import scorer
+
+    scorer.serve(Wire(socket.socket(fileno=CHANNEL)))
+
+
+def _run_variant(program: Program, descriptors: list[int]) -> None:
+    log, channel, data, logits = descriptors
+    os.setsid()
+    _keep_descriptors({1: log, 2: log, CHANNEL: channel, DATA: data, LOGITS: logits})
+    _enter_sandbox(program)
+    _enter_surroundings(program)
+    _run(program.scratch / "train.py")
+
+
+def _enter_sandbox(program: Program) -> None:
+    """Put the walls around this process, for itself and all that it starts: the one place where that happens."""
+    processes.gain_no_privileges()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _enter_surroundings(program: Program) -> None:
+    """Give the process what a fresh interpreter that runs train.py would have."""
+    os.chdir(program.scratch)
+    os.environ.clear()
+    os.environ.update(program.environment)
+    tempfile.tempdir = None
+    for name in [name for name in sys.modules if name.partition(".")[0] == "autoresearch_ray"]:
+        del sys.modules[name]
+    sys.path[0] = str(program.library)
+    sys.argv = [str(program.scratch / "train.py")]
+    sys.stdout, sys.stderr = _open_log(1), _open_log(2)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _open_log(descriptor: int) -> TextIO:
+    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+
+
+def _keep_descriptors(wanted: dict[int, int]) -> None:
+    """Rename descriptors (number wanted: number now) and close all others; what is not named is /dev/null below 3."""
+    null = os.open(os.devnull, os.O_RDWR)
+    wanted = {0: null, 1: null, 2: null, **wanted}
+    beyond = max(wanted) + 1
+    high = {number: fcntl.fcntl(now, fcntl.F_DUPFD_CLOEXEC, beyond) for number, now in wanted.items()}
+    for number, copy in high.items():
+        os.dup2(copy, number, inheritable=number < 3)
+    folder = "/proc/self/fd" if processes.LINUX else "/dev/fd"
+    for descriptor in map(int, os.listdir(folder)):
+        if descriptor not in wanted:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _run(path: Path) -> None:
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__file__=str(path), __builtins__=__builtins__)
+    sys.modules["__main__"] = main
+    code = compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    exec(code, main.__dict__)
+
+
+def _exit_code(request: SystemExit) -> int:
+    if request.code is None:
+        return 0
+    if isinstance(request.code, int):
+        return request.code & 0xFF
+    with contextlib.suppress(OSError, ValueError):
+        print(request.code, file=sys.stderr)
+    return 1
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print the traceback without the launcher's own frames."""
+    here = error.__traceback__
+    while here is not None and here.tb_frame.f_code.co_filename == __file__:
+        here = here.tb_next
+    if here is None:
+        print("Traceback (most recent call last):", file=sys.stderr)
+    traceback.print_exception(type(error), error, here)
+
+
+def _import_torch(device: str) -> None:
+    """Import what a training would otherwise import itself, at a cost of seconds."""
+    for name in PRELOADED[device]:
+        importlib.import_module(name)
+
+
+def _threads() -> int:
+    return len(os.listdir("/proc/self/task")) if processes.LINUX else 1
+
+
+def main(arguments: list[str]) -> None:
+    """Run the launcher.
+
+    Args:
+        arguments: the descriptor of the wire to the supervisor, the device, and the slot's folder, which is deleted
+            at the end.
+    """
+    descriptor, device, folder = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wire = Wire(socket.socket(fileno=int(descriptor)))
+    os.set_inheritable(int(descriptor), False)
+    processes.adopt_orphans()
+    _import_torch(device)
+    gc.collect()
+    gc.freeze()  # so that a child's collections do not copy the pages it shares with us
+    try:
+        wire.send({"ready": os.getpid(), "threads": _threads()})
+        Launcher(wire).serve()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,97 @@
+"""The settings of a slot's supervisor, and what its time limits say. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from autoresearch_ray.variant import Status
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorSettings:
+    """What the experiments of one slot have in common. Seconds are wall-clock seconds unless said otherwise."""
+
+    data: Path
+    """A prepared folder."""
+    prepare: Path
+    """The fixed prepare.py."""
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = 1
+    """Threads that a training may use; its clock on the CPU is divided by them."""
+    train_seconds: float = 300.0
+    """Budget, on the experiment's clock."""
+    startup_seconds: float = 300.0
+    """From the start to the first batch."""
+    scoring_seconds: float = 300.0
+    """From `evaluate_bpb` to the score."""
+    grace_seconds: float | None = None
+    """From the end of the budget to `evaluate_bpb`, on the experiment's clock; room for the last steps. None: 5 % of
+    the budget, at least 3 s."""
+    longest_training_seconds: float | None = None
+    """From the first batch to `evaluate_bpb`, for a clock that does not advance. None: 3 budgets and 10 s."""
+    exit_seconds: float = 5.0
+    """From the score to the end of the process, before it is killed."""
+    gpu_share: float = 1.0
+    """Share of the GPU that one experiment has, at which its clock runs."""
+    scratch: Path | None = None
+    """Where scratch folders are made; None is the system's folder for temporary files."""
+
+    @property
+    def grace(self) -> float:
+        """The grace in seconds of the experiment's clock."""
+        return max(3.0, 0.05 * self.train_seconds) if self.grace_seconds is None else self.grace_seconds
+
+    @property
+    def longest_training(self) -> float:
+        """The wall-clock limit of training in seconds."""
+        if self.longest_training_seconds is None:
+            return 3.0 * self.train_seconds + 10.0
+        return self.longest_training_seconds
+
+
+@dataclass(slots=True)
+class Moments:
+    """When an experiment reached what, on the monotonic clock; None is not yet."""
+
+    started: float
+    first_batch: float | None = None
+    evaluate: float | None = None
+    scored: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How an experiment ended, and why if not well."""
+
+    status: Status
+    reason: str = ""
+
+
+def overdue(settings: SupervisorSettings, moments: Moments, now: float, train_seconds: float) -> Verdict | None:
+    """Return the verdict on an experiment that is late, or None while it is not.
+
+    Args:
+        settings: the allowances.
+        moments: what was reached so far.
+        now: the monotonic clock.
+        train_seconds: the experiment's clock.
+    """
+    reason = None
+    if moments.scored is not None:
+        return None
+    if moments.evaluate is not None:
+        if now - moments.evaluate > settings.scoring_seconds:
+            reason = f"scoring took longer than {settings.scoring_seconds:g} s"
+    elif moments.first_batch is not None:
+        if train_seconds > settings.train_seconds + settings.grace:
+            reason = f"did not call evaluate_bpb within {settings.grace:g} s of the end of its training budget"
+        elif now - moments.first_batch > settings.longest_training:
+            reason = (
+                f"training took longer than {settings.longest_training:g} s of wall-clock time, "
+                f"of which its clock counted {train_seconds:.1f} s"
+            )
+    elif now - moments.started > settings.startup_seconds:
+        reason = f"drew no batch within {settings.startup_seconds:g} s"
+    return None if reason is None else Verdict(Status.TIMED_OUT, reason)

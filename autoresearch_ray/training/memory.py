@@ -1,0 +1,61 @@
+"""Memory that a trusted process shares with a variant's process, through a descriptor.
+
+The trusted side never maps it: it writes and reads copies, so that nothing it has read can change under its hands and
+no shrinking of the file can kill it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+
+TOKENS_A_BATCH = {"cpu": 4096, "cuda": 16_384}
+"""Tokens whose logits are asked for at a time when a model is scored, by device; at least one row."""
+LEAST_LOGITS_BYTES = 1 << 26
+
+
+def logits_bytes(device: str, sequence_length: int, vocab_size: int) -> int:
+    """Return the bytes that the logits of one batch take at most, in float32."""
+    rows = max(1, TOKENS_A_BATCH[device] // sequence_length)
+    return max(LEAST_LOGITS_BYTES, 4 * rows * sequence_length * vocab_size)
+
+
+def allocate(name: str, size: int) -> int:
+    """Return the descriptor of `size` bytes of zeroed memory, which cannot be resized where the system allows that.
+
+    Where there is no memfd it is a file without a name. Pages are taken only when they are written.
+    """
+    if not hasattr(os, "memfd_create"):
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+        os.ftruncate(descriptor, size)
+        return descriptor
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    return descriptor
+
+
+def write(descriptor: int, content: memoryview, offset: int) -> None:
+    """Copy `content` (contiguous) into the memory at `offset` bytes."""
+    content = content.cast("B")
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
+
+
+def read(descriptor: int, target: memoryview, offset: int) -> None:
+    """Copy the memory at `offset` bytes into `target` (contiguous), all of it.
+
+    Raises:
+        EOFError: the memory ends before; the other side has cut it.
+    """
+    target = target.cast("B")
+    while target:
+        copied = os.preadv(descriptor, [target], offset)
+        if not copied:
+            raise EOFError("the shared memory was cut")
+        target, offset = target[copied:], offset + copied

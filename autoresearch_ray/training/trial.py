@@ -1,0 +1,302 @@
+"""One experiment under way: its files, descriptors and event loop, from the fork to the end of its last process.
+
+Owns everything that must be released at the end. Does not own the answers (session.py) or the launcher (crew.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import selectors
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from autoresearch_ray.training import memory
+from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
+from autoresearch_ray.training.crew import Crew, CrewLost, base_environment, remove
+from autoresearch_ray.training.data import PreparedData, TrainingOrder
+from autoresearch_ray.training.launcher import CHANNEL
+from autoresearch_ray.training.limits import SupervisorSettings, Verdict, overdue
+from autoresearch_ray.training.logs import LogTail, reason_of_exit
+from autoresearch_ray.training.protocol import LineBuffer, ProtocolViolation, encode, parse
+from autoresearch_ray.training.session import REGION_BYTES, Answer, AskScorer, Session, greeting
+from autoresearch_ray.variant import Experiment, Result, Status
+
+STEP_SECONDS = 0.1
+"""The event loop looks at clock and limits at least so often."""
+PHASE_SECONDS = 0.5
+LISTING_SECONDS = 1.0
+CLOSED_CHANNEL_SECONDS = 2.0
+"""A process that closed its channel has so long to end by itself, which says more about why."""
+_READ_BYTES = 65_536
+_READS_A_STEP = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """How far an experiment has come."""
+
+    name: Literal["starting", "training", "scoring"]
+    progress: float = 0.0
+    """Of the training budget, in [0, 1]."""
+    train_seconds: float = 0.0
+    tokens: int = 0
+    loss: float | None = None
+    """The training loss that the variant reported last."""
+
+
+class Trial:
+    """Runs one experiment; as a context manager it leaves neither process nor file behind, however it is left."""
+
+    def __init__(self, settings: SupervisorSettings, data: PreparedData, crew: Crew, experiment: Experiment) -> None:
+        self._settings = settings
+        self._data = data
+        self._crew = crew
+        self._seed = experiment.seed
+        self._source = experiment.source
+        self._verdict: Verdict | None = None
+        self._awaited_turn: int | None = None
+        self._channel_closed: float | None = None
+        self._lines = LineBuffer()
+        self._log_tail = LogTail()
+        self._resources = contextlib.ExitStack()
+        self._started_at = datetime.now(timezone.utc)
+        self._started = self._ended = time.monotonic()
+        self._tree = ProcessTree(crew.pid, crew.scorer_pid)
+
+    def __enter__(self) -> Trial:
+        try:
+            self._acquire()
+        except BaseException:
+            self._resources.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._crew.clear(self._tree.members())
+            self._read_log()
+        finally:
+            self._resources.close()
+            self._ended = time.monotonic()
+
+    def phases(self) -> Iterator[Phase]:
+        """Run until there is a verdict; yield now and then how far it has come."""
+        shown, shown_at = None, 0.0
+        try:
+            self._fork()
+            while self._verdict is None:
+                self._step(STEP_SECONDS)
+                phase = self._phase()
+                if self._verdict is None and (phase.name != shown or time.monotonic() - shown_at >= PHASE_SECONDS):
+                    shown, shown_at = phase.name, time.monotonic()
+                    yield phase
+            if self._verdict.status is Status.COMPLETED:
+                self._wait_for_exit()
+        except CrewLost as error:
+            self._verdict = Verdict(Status.LOST, str(error))
+
+    def result(self) -> Result:
+        """Return what came of it; after the context was left."""
+        assert self._verdict is not None, "result before the end"
+        record, moments = self._session.record, self._session.moments
+        first = moments.first_batch or moments.evaluate or self._ended
+        scoring_end = moments.scored or self._ended
+        measured = self._crew.ended.peak_memory_bytes if self._crew.ended else None
+        return Result(
+            status=self._verdict.status,
+            reason=self._verdict.reason,
+            val_bpb=record.val_bpb,
+            verified=record.val_bpb is not None,
+            curve=tuple(record.curve),
+            train_seconds=record.train_seconds,
+            startup_seconds=first - self._started,
+            wall_seconds=self._ended - self._started,
+            scoring_seconds=0.0 if moments.evaluate is None else scoring_end - moments.evaluate,
+            tokens=record.tokens,
+            steps=record.steps,
+            parameters=record.parameters,
+            peak_memory_bytes=record.claimed_peak if self._settings.device == "cuda" else measured,
+            log_tail=self._log_tail.text(),
+            hardware=self._crew.hardware,
+            node=platform.node(),
+            gpu=self._crew.gpu,
+            started_at=self._started_at,
+            ended_at=datetime.now(timezone.utc),
+        )
+
+    def _acquire(self) -> None:
+        """Make scratch folder, memories, channel and log; the variant's ends are kept until it has been forked."""
+        scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._crew.folder))
+        self._resources.callback(remove, scratch)
+        (scratch / "train.py").write_bytes(self._source.encode("utf-8", errors="surrogatepass"))
+        self._scratch = scratch
+        size = memory.logits_bytes(self._settings.device, self._data.sequence_length, self._data.vocab_size)
+        self._logits_bytes = size
+        self._data_memory = self._keep(memory.allocate("tokens", 2 * REGION_BYTES))
+        self._logits_memory = self._keep(memory.allocate("logits", size))
+        self._channel, self._their_channel = socket.socketpair()
+        self._channel.setblocking(False)
+        self._resources.callback(self._channel.close)
+        self._resources.callback(self._their_channel.close)
+        log, self._their_log = os.pipe()
+        self._log = self._keep(log)
+        os.set_blocking(log, False)
+        self._selector = self._resources.enter_context(selectors.DefaultSelector())
+        for source in (self._channel, self._log, self._crew.launcher, self._crew.scorer):
+            assert source is not None
+            self._selector.register(source, selectors.EVENT_READ)
+        order = TrainingOrder(self._data.open_rows("train"), self._seed)
+        hello = greeting(self._settings, self._data, self._seed, size)
+        self._session = Session(self._settings, self._data, order, self._clock(), self._data_memory, hello)
+
+    def _keep(self, descriptor: int) -> int:
+        self._resources.callback(os.close, descriptor)
+        return descriptor
+
+    def _clock(self) -> Clock:
+        if self._settings.device == "cuda":
+            return GpuClock(self._settings.gpu_share)
+        return CpuClock(self._tree, self._settings.threads)
+
+    def _fork(self) -> None:
+        descriptors = [self._their_log, self._their_channel.fileno(), self._data_memory, self._logits_memory]
+        try:
+            self._crew.fork_variant(self._scratch, variant_environment(self._settings, self._scratch), descriptors)
+        finally:
+            self._their_channel.close()
+            os.close(self._their_log)
+
+    def _step(self, timeout: float) -> None:
+        """Wait for something to happen, deal with it, and look at the limits."""
+        for key, _ in self._selector.select(timeout):
+            if key.fileobj is self._channel:
+                self._read_channel()
+            elif key.fileobj == self._log:
+                self._read_log()
+            elif key.fileobj is self._crew.launcher:
+                self._crew.hear_launcher()
+            else:
+                self._hear_scorer()
+        self._session.tick()
+        now = time.monotonic()
+        if now - self._tree.listed > LISTING_SECONDS:
+            self._tree.look()
+        self._settle(now)
+
+    def _settle(self, now: float) -> None:
+        """Set the verdict if there is one."""
+        if self._verdict is None:
+            self._verdict = self._session.verdict
+        if self._verdict is None and self._crew.ended is not None:
+            self._read_log()
+            self._verdict = Verdict(Status.CRASHED, reason_of_exit(self._crew.ended.code or 0, self._log_tail.text()))
+        if self._verdict is None and self._channel_closed and now - self._channel_closed > CLOSED_CHANNEL_SECONDS:
+            self._verdict = Verdict(Status.CRASHED, "closed its channel to the supervisor")
+        if self._verdict is None:
+            record, moments = self._session.record, self._session.moments
+            self._verdict = overdue(self._settings, moments, now, record.train_seconds)
+
+    def _wait_for_exit(self) -> None:
+        """Let a scored variant print its block and end; what it says on its channel no longer matters."""
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(self._channel)
+        deadline = time.monotonic() + self._settings.exit_seconds
+        while self._crew.ended is None and (left := deadline - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                if key.fileobj == self._log:
+                    self._read_log()
+                elif key.fileobj is self._crew.launcher:
+                    self._crew.hear_launcher()
+
+    def _read_channel(self) -> None:
+        try:
+            received = self._channel.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            received = b""
+        if not received:
+            self._selector.unregister(self._channel)
+            self._channel_closed = time.monotonic()
+            return
+        try:
+            for line in self._lines.feed(received):
+                if self._awaited_turn is not None:
+                    raise ProtocolViolation("sent a message before the last one was answered")
+                answer = self._session.answer(parse(line))
+                if isinstance(answer, AskScorer):
+                    self._ask_scorer(answer.request)
+                else:
+                    self._send(answer)
+                if self._session.verdict is not None:
+                    return
+        except ProtocolViolation as violation:
+            self._verdict = Verdict(Status.CRASHED, f"protocol violation: {violation}")
+
+    def _ask_scorer(self, request: Mapping[str, Any]) -> None:
+        if request["op"] == "begin":
+            shared = (self._data_memory, self._logits_memory)
+            self._awaited_turn = self._crew.ask_scorer({**request, "logits_bytes": self._logits_bytes}, shared)
+        else:
+            self._awaited_turn = self._crew.ask_scorer(request)
+
+    def _hear_scorer(self) -> None:
+        for heard in self._crew.hear_scorer():
+            if heard["turn"] == self._awaited_turn:
+                self._awaited_turn = None
+                self._send(self._session.hear_scorer(heard))
+
+    def _send(self, answer: Answer) -> None:
+        """Send an answer without waiting; a variant that does not read its answers has broken the protocol."""
+        line = encode(answer)
+        try:
+            sent = self._channel.send(line)
+        except BlockingIOError:
+            sent = 0
+        except ConnectionError:
+            return
+        if sent < len(line) and self._session.verdict is None:
+            self._verdict = Verdict(Status.CRASHED, "protocol violation: does not read the answers to its messages")
+
+    def _read_log(self) -> None:
+        """Take what was printed, but never for long: the rest is there the next time."""
+        for _ in range(_READS_A_STEP):
+            try:
+                received = os.read(self._log, _READ_BYTES)
+            except BlockingIOError:
+                return
+            if not received:
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(self._log)
+                return
+            self._log_tail.feed(received)
+
+    def _phase(self) -> Phase:
+        record, moments = self._session.record, self._session.moments
+        if moments.evaluate is not None:
+            name: Literal["starting", "training", "scoring"] = "scoring"
+        else:
+            name = "starting" if moments.first_batch is None else "training"
+        return Phase(name, self._session.progress, record.train_seconds, record.tokens, record.loss)
+
+
+def variant_environment(settings: SupervisorSettings, scratch: Path) -> dict[str, str]:
+    """Return all of the environment that a variant's process sees."""
+    folder = str(scratch)
+    return base_environment(os.environ, settings.threads) | {
+        "AUTORESEARCH_CHANNEL": str(CHANNEL),
+        "HOME": folder,
+        "TMPDIR": folder,
+        "TORCHINDUCTOR_CACHE_DIR": str(scratch / "inductor"),
+        "TRITON_CACHE_DIR": str(scratch / "triton"),
+        "USER": "variant",
+    }

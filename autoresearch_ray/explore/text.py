@@ -69,9 +69,11 @@ def score(value: Score | None, digits: int = 4) -> str:
 
 
 def gain_text(value: float | None, error: float | None = None, digits: int = 4) -> Text:
-    """Return a gain, green when it is one by more than its standard error, faint when it is not."""
-    real = value is not None and value > (error or 0.0)
-    return Text(signed(value, digits), style="green" if real else "dim", justify="right")
+    """Return a gain: green when it is one by more than two of its standard errors, with a `?` when it may be luck."""
+    if value is None or value <= 0:
+        return Text(signed(value, digits), style="dim")
+    told = error is not None and value > 2 * error
+    return Text(f"{signed(value, digits)}{'' if told else '?'}", style="green" if told else "")
 
 
 def seconds(value: float) -> str:

@@ -23,6 +23,9 @@ BEST_KEPT = 5
 
 _WIDEST_INDENT = 16
 
+_Line = tuple[str, dict[str, Any] | str, str]
+"""What stands left of a line, the node or the words on it, and the style of words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Filters:
@@ -97,6 +100,7 @@ def phylogeny(
             for position in order
         ],
         "hidden": dict(hidden[-1]),
+        "filtered": filters.active,
         "cut": int(kept.sum() - drawn.sum()),
         "damage": list(lineage.tables.damage),
     }
@@ -123,12 +127,13 @@ def node(lineage: Lineage, position: int) -> dict[str, Any]:
         "standard_error": score.error if score else None,
         "replicates": score.count if score else 0,
         "gain": lineage.gain(position, primary),
+        "gain_error": lineage.gain_error(position, primary),
         "champion": position == lineage.champion,
     }
 
 
 def _led_somewhere(lineage: Lineage) -> npt.NDArray[np.bool_]:
-    found = lineage.records.copy()
+    found: npt.NDArray[np.bool_] = lineage.records.copy()
     found[lineage.best(BEST_KEPT)] = True
     if lineage.leader is not None:
         found[lineage.leader] = True
@@ -138,7 +143,7 @@ def _led_somewhere(lineage: Lineage) -> npt.NDArray[np.bool_]:
 
 
 def _with_ancestors(lineage: Lineage, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    kept = wanted.copy()
+    kept: npt.NDArray[np.bool_] = wanted.copy()
     for position in np.argsort(-lineage.generations, kind="stable"):
         parent = lineage.primary[position]
         if kept[position] and parent >= 0:
@@ -197,11 +202,12 @@ def draw(shown: dict[str, Any]) -> RenderableType:
     A line of descent runs straight down and what branches off is indented, so that the indent grows with the logarithm
     of the tree and not with its generations.
     """
-    rows: list[tuple[str, dict[str, Any] | str, str]] = []
+    rest = "not matching" if shown["filtered"] else "that led nowhere"
+    rows: list[_Line] = []
     for root in _branches(shown["nodes"]):
-        rows += _lines(root, "")
+        rows += _lines(root, "", rest)
     if shown["hidden"]:
-        rows.append(("", _hidden(shown["hidden"]), "dim"))
+        rows.append(("", _hidden(shown["hidden"], rest), "dim"))
     indent = min(max((len(guide) for guide, what, _ in rows if not isinstance(what, str)), default=0), _WIDEST_INDENT)
     lines = [_headline(shown)]
     lines += [_text_line(guide, what, style, indent) for guide, what, style in rows]
@@ -210,7 +216,7 @@ def draw(shown: dict[str, Any]) -> RenderableType:
     lines += [Text(text.plain(sentence), style="yellow") for sentence in shown["damage"]]
     if shown["nodes"]:
         mark = "★ champion, ◆ the way to it" if shown["confirmed"] else "◆ the way to the best (unconfirmed)"
-        lines.append(Text(f"{mark}; ± standard error (experiments)", style="dim"))
+        lines.append(Text(f"{mark}; ± standard error (trainings); ? may be luck", style="dim"))
     return Group(*(_cut(entry) for entry in lines))
 
 
@@ -229,18 +235,18 @@ def _branches(nodes: Sequence[dict[str, Any]]) -> list[_Branch]:
     return roots
 
 
-def _lines(root: _Branch, guide: str) -> Iterator[tuple[str, dict[str, Any] | str, str]]:
-    """Yield one line of descent from top to bottom, each with its guide: (guide, node or words, style)."""
+def _lines(root: _Branch, guide: str, rest: str) -> Iterator[_Line]:
+    """Yield one line of descent from top to bottom; `rest` says what the counted ones have in common."""
     branch: _Branch | None = root
     first = True
     while branch is not None:
         heir, others = branch.onward()
         yield (guide if first else guide.replace("├─", "│ ").replace("└─", "  ")) + _glyph(branch.node), branch.node, ""
         inner = guide.replace("├─", "│ ").replace("└─", "  ")
-        tail = _hidden(branch.node["hidden"])
+        tail = _hidden(branch.node["hidden"], rest)
         for place, other in enumerate(sorted(others, key=lambda child: child.node["number"])):
             last = heir is None and not tail and place == len(others) - 1
-            yield from _lines(other, inner + ("└─" if last else "├─"))
+            yield from _lines(other, inner + ("└─" if last else "├─"), rest)
         if tail:
             yield inner + ("└─" if heir is None else "├─"), tail, "dim"
         branch, first = heir, False
@@ -252,12 +258,12 @@ def _glyph(entry: dict[str, Any]) -> str:
     return "◆" if entry["on_path"] else "●" if entry["val_bpb"] is not None else "○"
 
 
-def _hidden(counts: dict[str, int]) -> str:
+def _hidden(counts: dict[str, int], rest: str) -> str:
     total = sum(counts.values())
     if not total:
         return ""
     words = ", ".join(f"{counts[word]} {text.status(word)}" for word in sorted(counts) if word != "completed")
-    return f"+{total} that led nowhere" + (f" ({words})" if words else "")
+    return f"+{total} {rest}" + (f" ({words})" if words else "")
 
 
 def _headline(shown: dict[str, Any]) -> Text:
@@ -295,15 +301,15 @@ def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int) 
 
 
 def _measured(entry: dict[str, Any]) -> Text:
-    """Return the columns of score and gain, 27 characters wide; the status in their place if there is no score."""
+    """Return the columns of score and gain, 28 characters wide; the status in their place if there is no score."""
     if entry["val_bpb"] is None or entry["status"] != "completed":
-        return Text(f" {text.status(entry['status']):<26}", style=text.STYLES.get(entry["status"], ""))
+        return Text(f" {text.status(entry['status']):<27}", style=text.STYLES.get(entry["status"], ""))
     error = "" if entry["standard_error"] is None else f" ±{entry['standard_error']:.4f}"
     score = f"{entry['val_bpb']:.4f}{error} ({entry['replicates']})"
     line = Text(f" {score:<18}")
-    gain = text.gain_text(entry["gain"], entry["standard_error"])
-    gain.pad_left(max(0, 8 - len(gain)))
-    return line.append_text(gain)
+    gain = text.gain_text(entry["gain"], entry["gain_error"])
+    gain.pad_right(max(0, 8 - len(gain)))
+    return line.append(" ").append_text(gain)
 
 
 def _cut(line: Text) -> Text:

@@ -191,6 +191,12 @@ class Lineage:
         gain = float(self.means[parent] - self.means[position])
         return gain if math.isfinite(gain) else None
 
+    def gain_error(self, position: int, parent: int) -> float | None:
+        """Return the standard error of `gain`; None without a gain, or where the noise of one of the two is unknown."""
+        scores = [] if self.gain(position, parent) is None else [self.score(position), self.score(parent)]
+        errors = [score.error for score in scores if score is not None and score.error is not None]
+        return math.hypot(*errors) if len(errors) == 2 else None
+
     def best(self, count: int = 10) -> list[int]:
         """Return the variants with the lowest mean scores, best first, the earlier one first among equals.
 
@@ -279,9 +285,8 @@ class Lineage:
         raise RunError(f"there is no variant {name!r} in {self.tables.run}; near ids: {_listing(self._near(prefix))}.")
 
     def _named(self, name: str) -> int:
-        position = {"seed": 0 if len(self) else None, "best": (self.best(1) or [None])[0], "champion": self.champion}[
-            name
-        ]
+        best = next(iter(self.best(1)), None)
+        position = self.seed if name == "seed" else self.champion if name == "champion" else best
         if position is None:
             raise RunError(f"{self.tables.run} has no {name} yet.")
         return position

@@ -1,0 +1,280 @@
+"""One variant, two variants, and the way from the seed to one, in a terminal.
+
+Each question has a function that answers in plain JSON values and one that draws the answer. Does not own descent or
+scores (lineage/query.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from autoresearch_ray.explore import text
+from autoresearch_ray.explore.tree import node
+from autoresearch_ray.lineage.query import Lineage, Score
+from autoresearch_ray.lineage.schema import Row
+
+LOG_LINES = 12
+"""Lines of a log tail that `draw_variant` shows unless it is asked for all."""
+
+
+# -------------------------------------------------------------------------------------------------------------- show
+
+
+def variant(lineage: Lineage, position: int, *, source: bool = False) -> dict[str, Any]:
+    """Return everything that is known about a variant, as plain values.
+
+    Args:
+        lineage: the run.
+        position: the variant's.
+        source: with its source text.
+    """
+    row = lineage.row(position)
+    children = lineage.children(position)
+    experiments = [_plain(experiment) for experiment in lineage.experiments(position)]
+    shown = {
+        **_plain(row),
+        **node(lineage, position),
+        **_against_seed(lineage, position),
+        "parents": [_relative(lineage, int(parent), position) for parent in lineage.parents[position] if parent >= 0],
+        "children": [lineage.ids[child] for child in children],
+        "experiments": experiments,
+        "descendants": len(lineage.descendants(position)) if children else 0,
+    }
+    return {**shown, "source": lineage.source(position)} if source else shown
+
+
+def _relative(lineage: Lineage, parent: int, position: int) -> dict[str, Any]:
+    gain, error = lineage.gain(position, parent), lineage.gain_error(position, parent)
+    return {**node(lineage, parent), "gain": gain, "gain_error": error}
+
+
+def _against_seed(lineage: Lineage, position: int) -> dict[str, float | None]:
+    seed = lineage.seed
+    if seed is None or seed == position:
+        return {"gain_against_seed": None, "gain_against_seed_error": None}
+    gain, error = lineage.gain(position, seed), lineage.gain_error(position, seed)
+    return {"gain_against_seed": gain, "gain_against_seed_error": error}
+
+
+def _plain(row: Row) -> dict[str, Any]:
+    """Return a row with its timestamps as ISO 8601 text."""
+    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+
+
+def draw_variant(shown: dict[str, Any], *, whole_log: bool = False) -> RenderableType:
+    """Draw what `variant` returned."""
+    head = Text(f"{shown['variant_id']}", style="bold")
+    head.append(f"  {text.status(shown['status'])}", style=text.STYLES.get(shown["status"], "") or "green")
+    if shown["champion"]:
+        head.append("  ★ champion", style="bold green")
+    parts: list[RenderableType] = [head, Text(text.plain(shown["hypothesis"]), style="italic"), _facts(shown)]
+    if shown["experiments"]:
+        parts += [Rule("experiments", style="dim"), _experiments(shown["experiments"])]
+        log = next((e["log_tail"] for e in reversed(shown["experiments"]) if e["log_tail"]), "")
+        if log:
+            parts += [Rule("end of the log", style="dim"), _log(log, whole_log)]
+    if "source" in shown:
+        parts += [Rule("train.py", style="dim"), Text(text.block(shown["source"]))]
+    return Group(*parts)
+
+
+def _facts(shown: dict[str, Any]) -> Table:
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+
+    def say(name: str, value: Text | str) -> None:
+        facts.add_row(Text(name), value if isinstance(value, Text) else Text(value))
+
+    if shown["reason"]:
+        say("reason", text.plain(shown["reason"]))
+    say("val_bpb", _score(shown, digits=6))
+    if shown["gain_against_seed"] is not None:
+        say("against the seed", _seed_gain(shown, digits=6))
+    for parent in shown["parents"]:
+        line = Text(f"{text.short(parent['variant_id'])} {_score(parent)}  change ")
+        line.append_text(text.gain_text(parent["gain"], parent["gain_error"]))
+        say("parent", line.append(f"  {text.plain(parent['hypothesis'])}", style="dim"))
+    when = shown["created_at"][:19].replace("T", " ")
+    say("born", f"birth {shown['number']}, generation {shown['generation']}, island {shown['island']}, {when} UTC")
+    say("operator", _operator(shown))
+    if shown["children"]:
+        listed = " ".join(map(text.short, shown["children"][:6]))
+        more = f" and {len(shown['children']) - 6} more" if len(shown["children"]) > 6 else ""
+        say("children", f"{listed}{more}; {shown['descendants']} descendants")
+    say("class", text.plain(shown["class"]))
+    return facts
+
+
+def _seed_gain(shown: dict[str, Any], digits: int = 4) -> Text:
+    return text.gain_text(shown["gain_against_seed"], shown["gain_against_seed_error"], digits)
+
+
+def _operator(shown: dict[str, Any]) -> str:
+    words = str(shown["operator"])
+    if shown["model"]:
+        words += f" by {text.plain(shown['model'])}"
+    if shown["llm_tokens_in"] or shown["llm_tokens_out"]:
+        words += f", {text.quantity(shown['llm_tokens_in'])} tokens in, {text.quantity(shown['llm_tokens_out'])} out"
+        words += f", ${shown['llm_usd']:.4f}"
+    if shown["step_size"] is not None:
+        words += f", step size {shown['step_size']:.3g}"
+    return words
+
+
+def _score(shown: dict[str, Any], digits: int = 4) -> str:
+    if shown["val_bpb"] is None:
+        return f"none ({text.status(shown['status'])})"
+    return text.score(Score(shown["val_bpb"], shown["replicates"], shown["standard_error"]), digits)
+
+
+def _experiments(experiments: list[dict[str, Any]]) -> Table:
+    """Draw one line a replicate: its score and where its time went."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
+    for name in ("seed", "val_bpb", "start", "train", "score", "wall", "tokens", "params", "memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("where", overflow="ellipsis", no_wrap=True)
+    for each in experiments:
+        word, memory = text.status(each["status"]), each["peak_memory_bytes"]
+        score = word if each["val_bpb"] is None else f"{each['val_bpb']:.6f}"
+        where = text.plain(each["gpu"] or each["node"] or each["hardware"])
+        table.add_row(
+            Text(str(each["seed"])),
+            Text(score, text.STYLES.get(each["status"], "")),
+            *(Text(text.seconds(each[f"{phase}_seconds"])) for phase in ("startup", "train", "scoring", "wall")),
+            Text(text.quantity(each["tokens"])),
+            Text(text.quantity(each["parameters"])),
+            Text("-" if memory is None else f"{memory / 2**30:.2f} GiB"),
+            Text(where if each["verified"] else f"{where} (unverified)"),
+        )
+    return table
+
+
+def _log(log: str, whole: bool) -> Text:
+    lines = text.block(log).rstrip("\n").split("\n")
+    cut = 0 if whole else max(0, len(lines) - LOG_LINES)
+    return Text("\n".join([f"... {cut} lines before"] * bool(cut) + lines[cut:]), style="dim")
+
+
+# -------------------------------------------------------------------------------------------------------------- diff
+
+
+def difference(lineage: Lineage, before: int, after: int) -> dict[str, Any]:
+    """Return the unified difference between two variants' sources, as plain values."""
+    old, new = lineage.source(before), lineage.source(after)
+    first, second = (f"{text.short(lineage.ids[position])}/train.py" for position in (before, after))
+    return {
+        "before": node(lineage, before),
+        "after": node(lineage, after),
+        "gain": lineage.gain(after, before),
+        "gain_error": lineage.gain_error(after, before),
+        "diff": list(difflib.unified_diff(old.splitlines(), new.splitlines(), first, second, lineterm="")),
+    }
+
+
+def draw_difference(shown: dict[str, Any]) -> RenderableType:
+    """Draw what `difference` returned."""
+    head = Text(f"{_score(shown['before'])} -> {_score(shown['after'])}  ")
+    head.append_text(text.gain_text(shown["gain"], shown["gain_error"]))
+    lines = shown["diff"] or ["the sources are the same"]
+    return Group(head, *(_diff_line(entry) for entry in lines))
+
+
+def _diff_line(entry: str) -> Text:
+    styles = {"+++": "bold", "---": "bold", "@@ ": "cyan"}
+    style = styles.get(entry[:3]) or {"+": "green", "-": "red"}.get(entry[:1], "")
+    return Text(text.block(entry), style=style)
+
+
+# -------------------------------------------------------------------------------------------------------------- path
+
+
+def path(lineage: Lineage, position: int) -> dict[str, Any]:
+    """Return the way from the seed to a variant, along the better parent of each step, as plain values."""
+    way = lineage.path(position)
+    confirmed = set(lineage.tables.champions["variant_id"].to_pylist())
+    return {
+        "run": lineage.tables.run,
+        "steps": [
+            {
+                **node(lineage, place),
+                **_against_seed(lineage, place),
+                "confirmed": lineage.ids[place] in confirmed,
+            }
+            for place in way
+        ],
+    }
+
+
+def draw_path(shown: dict[str, Any]) -> RenderableType:
+    """Draw what `path` returned."""
+    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change", 8), ("so far", 8))
+    table.add_column("what changed", overflow="fold", ratio=1)
+    for step in shown["steps"]:
+        mark = "★" if step["champion"] else "◆" if step["confirmed"] else " "
+        what = Text()
+        if others := [parent for parent in step["parents"] if parent != step["parent"]]:
+            what.append(f"×{text.short(others[0])} ", style="magenta")
+        table.add_row(
+            Text(f"{mark} {text.short(step['variant_id'])}"),
+            Text(_score(step)),
+            text.gain_text(step["gain"], step["gain_error"]),
+            _seed_gain(step),
+            what.append(text.plain(step["hypothesis"])),
+        )
+    marks = "★ champion  ◆ was champion  × second parent  ? within two standard errors of none"
+    return Group(table, Text(marks, style="dim"))
+
+
+def _table(*columns: tuple[str, int]) -> Table:
+    """Return a table with columns of fixed widths; the one that is added last takes the rest."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name, width in columns:
+        table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
+    return table
+
+
+# -------------------------------------------------------------------------------------------------------------- best
+
+
+def best(lineage: Lineage, count: int = 10) -> dict[str, Any]:
+    """Return the variants with the lowest mean scores, as plain values."""
+    confirmed = set(lineage.tables.champions["variant_id"].to_pylist())
+    return {
+        "run": lineage.tables.run,
+        "sigma": lineage.sigma,
+        "best": [
+            {
+                **node(lineage, place),
+                **_against_seed(lineage, place),
+                "confirmed": lineage.ids[place] in confirmed,
+            }
+            for place in lineage.best(count)
+        ],
+    }
+
+
+def draw_best(shown: dict[str, Any]) -> RenderableType:
+    """Draw what `best` returned."""
+    if not shown["best"]:
+        return Text(f"{text.plain(shown['run'])}: nothing has been scored yet")
+    table = _table(("", 2), ("variant", 9), ("val_bpb ± (runs)", 18), ("against seed", 12), ("operator", 10))
+    table.add_column("what changed", ratio=1)
+    for place, entry in enumerate(shown["best"], start=1):
+        mark = "★" if entry["champion"] else "◆" if entry["confirmed"] else " "
+        table.add_row(
+            Text(str(place)),
+            Text(f"{mark} {text.short(entry['variant_id'])}"),
+            Text(_score(entry)),
+            _seed_gain(entry),
+            Text(entry["operator"], style="cyan"),
+            Text(text.plain(entry["hypothesis"]), no_wrap=True, overflow="ellipsis"),
+        )
+    noise = "noise not measured" if shown["sigma"] is None else f"one run varies by ±{shown['sigma']:.4f} with its seed"
+    return Group(table, Text(f"★ champion  ◆ was champion, others unconfirmed; {noise}", style="dim"))

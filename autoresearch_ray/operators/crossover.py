@@ -73,7 +73,7 @@ def merge(first: Variant, second: Variant, ancestor: Variant, rng: np.random.Gen
 def merge_sources(first: str, second: str, ancestor: str, rng: np.random.Generator) -> Merged:
     """Merge two texts by literals and lines.
 
-    A literal that all three have (by name) takes the value of the side that changed it. If both did, it takes either
+    A literal that all three have, by name, takes the value of the side that changed it. If both did, it takes either
     side's or, for numbers, the midpoint on the scale on which the literal steps, each with the same probability. What
     else the sides changed is merged by lines; where such changes overlap, one side's is taken whole, at random.
 
@@ -81,12 +81,20 @@ def merge_sources(first: str, second: str, ancestor: str, rng: np.random.Generat
         SyntaxError: one of the sources, or their merge by lines, does not parse.
     """
     ours, theirs, base = ({tunable.key: tunable for tunable in find(source)} for source in (first, second, ancestor))
-    shared = {key: tunable.text for key, tunable in base.items() if key in ours and key in theirs}
+    shared = {key: literal.text for key, literal in base.items() if _shares(ours.get(key), literal, theirs.get(key))}
     changed = [key for key, text in shared.items() if not ours[key].text == theirs[key].text == text]
-    literals = {key: _settle(ours[key], theirs[key], base[key], rng) for key in changed}
-    lines, hunks = _merge_lines(write(first, shared), write(second, shared), ancestor, rng)
-    source = write(lines, {key: text for key, (text, _) in literals.items()})
-    return Merged(source, tuple((key, *settled) for key, settled in literals.items()), tuple(hunks))
+    settled = {key: _settle(ours[key], theirs[key], base[key], rng) for key in changed}
+    sides = write(first, ours.values(), shared), write(second, theirs.values(), shared)
+    lines, hunks = _merge_lines(*sides, ancestor, rng)
+    remaining = find(lines)
+    source = write(lines, remaining, {key: text for key, (text, _) in settled.items()})
+    literals = ((literal.key, *settled[literal.key]) for literal in remaining if literal.key in settled)
+    return Merged(source, tuple(literals), tuple(hunks))
+
+
+def _shares(ours: Tunable | None, base: Tunable, theirs: Tunable | None) -> bool:
+    """Return whether all three have the literal, with the same choices: else it is text like any other."""
+    return ours is not None and theirs is not None and ours.choices == base.choices == theirs.choices
 
 
 def _settle(ours: Tunable, theirs: Tunable, base: Tunable, rng: np.random.Generator) -> tuple[str, str]:

@@ -49,7 +49,7 @@ def mutate(parent: Variant, rng: np.random.Generator) -> Proposal | Failure:
         text = render(tunable, step(tunable, step_size, rng))
         texts[tunable.key] = text
         changes.append(f"{tunable.key} {tunable.text} -> {text}")
-    return Proposal(write(parent.source, texts), ", ".join(changes), step_size=step_size)
+    return Proposal(write(parent.source, tunables, texts), ", ".join(changes), step_size=step_size)
 
 
 def step(tunable: Tunable, step_size: float, rng: np.random.Generator) -> Value:

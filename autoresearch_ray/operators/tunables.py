@@ -10,7 +10,7 @@ import ast
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -68,8 +68,9 @@ _LARGEST = 1e18
 
 # A new random seed is luck, not an idea; the vocabulary belongs to the data; FLOPS are what a GPU is rated at.
 _FIXED_WORDS = frozenset({"SEED", "SEEDS", "VOCAB", "FLOPS"})
-_UNIT_WORDS = frozenset(
-    {"BETA", "BETAS", "MOMENTUM", "EMA", "FRAC", "FRACTION", "PROB", "PROBABILITY", "RATIO", "SHARE", "DROPOUT"}
+_DECAY_WORDS = frozenset({"BETA", "BETAS", "MOMENTUM", "EMA"})
+_FRACTION_WORDS = frozenset(
+    {"DROPOUT", "FRAC", "FRACTION", "PROB", "PROBABILITY", "RATIO", "SHARE", "WARMDOWN", "WARMUP"}
 )
 _LAYER_WORDS = frozenset({"DEPTH", "LAYER", "LAYERS"})
 
@@ -106,18 +107,18 @@ def find(source: str) -> list[Tunable]:
     return tunables
 
 
-def write(source: str, values: Mapping[str, str]) -> str:
+def write(source: str, tunables: Iterable[Tunable], texts: Mapping[str, str]) -> str:
     """Return the source with the literals of the given keys replaced by new texts (see `render`), and nothing else.
 
-    Keys that the source does not have are ignored.
-
-    Raises:
-        SyntaxError: the source does not parse.
+    Args:
+        source: the text in which the tunables were found.
+        tunables: as `find` returned them.
+        texts: new texts by key; keys that no tunable has are ignored.
     """
     pieces, position = [], 0
-    for tunable in find(source):
-        if tunable.key in values:
-            pieces += [source[position : tunable.start], values[tunable.key]]
+    for tunable in tunables:
+        if tunable.key in texts:
+            pieces += [source[position : tunable.start], texts[tunable.key]]
             position = tunable.end
     return "".join([*pieces, source[position:]])
 
@@ -264,7 +265,8 @@ def _kind(name: str, value: Number) -> Kind:
         magnitude = abs(value)
         power_of_two = magnitude > 0 and magnitude & (magnitude - 1) == 0
         return Kind.DOUBLING if power_of_two and not is_layers(name) else Kind.COUNT
-    return Kind.UNIT if 0 <= value <= 1 and _UNIT_WORDS.intersection(words(name)) else Kind.SCALE
+    unit = 0 <= value <= 1 and (_DECAY_WORDS | _FRACTION_WORDS).intersection(words(name))
+    return Kind.UNIT if unit else Kind.SCALE
 
 
 class _Spans:

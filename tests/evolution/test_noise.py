@@ -1,0 +1,182 @@
+"""The noise of a score: what is assumed, what replicates teach, and what a score is then worth."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoresearch_ray.evolution.noise import MINIMUM_SCORES, RELATIVE_SIGMA, Noise, NoiseEstimator
+
+scores = st.floats(0.1, 10.0)
+noises = st.builds(Noise, st.floats(1e-6, 1.0), st.floats(0.1, 10.0), st.floats(1e-4, 1.0) | st.just(math.inf))
+
+
+def estimator_of(observations: list[tuple[str, float]]) -> NoiseEstimator:
+    estimator = NoiseEstimator()
+    for variant_id, score in observations:
+        estimator.observe(variant_id, score)
+    return estimator
+
+
+def test_without_an_observation_the_published_noise_is_assumed_and_nothing_shrinks() -> None:
+    noise = NoiseEstimator().estimate()
+    assert noise.sigma == pytest.approx(RELATIVE_SIGMA)
+    assert noise.posterior([0.7]).mean == 0.7
+    assert math.isinf(noise.posterior([]).sd)
+
+
+def test_the_assumption_is_relative_to_the_score() -> None:
+    assert estimator_of([("a", 0.9979)]).estimate().sigma == pytest.approx(0.0005)
+    assert estimator_of([("a", 2 * 0.9979)]).estimate().sigma == pytest.approx(0.001)
+
+
+def test_the_assumption_fades_as_replicates_come_in() -> None:
+    rng = np.random.default_rng(0)
+    errors = []
+    for replicates in (2, 8, 64):
+        observations = [(str(i % 16), 3.0 + 0.1 * (i % 16) + rng.normal(0, 0.02)) for i in range(16 * replicates)]
+        errors.append(abs(estimator_of(observations).estimate().sigma - 0.02))
+    assert errors[2] < 0.001
+    assert errors[0] < 0.01
+
+
+def test_one_pair_already_moves_sigma_most_of_the_way_in_logarithm() -> None:
+    sigma = estimator_of([("seed", 3.00), ("seed", 3.04)]).estimate().sigma
+    assert 0.01 < sigma < 0.03  # the assumption was 0.0015, the pair's own standard deviation is 0.028
+
+
+def test_sigma_is_pooled_within_variants_not_across() -> None:
+    observations = [(name, score) for name, score in zip("ababab", [1.0, 3.0, 1.01, 3.01, 0.99, 2.99], strict=True)]
+    assert estimator_of(observations).estimate().sigma < 0.02
+
+
+def test_the_order_of_observations_does_not_matter() -> None:
+    rng = np.random.default_rng(0)
+    observations = [(str(i % 5), float(rng.normal(1, 0.01))) for i in range(40)]
+    firsts, rest = observations[:5], observations[5:]
+    shuffled = firsts + [rest[i] for i in rng.permutation(35)]
+    assert estimator_of(observations).estimate().sigma == pytest.approx(estimator_of(shuffled).estimate().sigma)
+
+
+def test_equal_replicates_do_not_make_the_noise_zero() -> None:
+    sigma = estimator_of([("a", 1.0)] * 100).estimate().sigma
+    assert 0 < sigma < RELATIVE_SIGMA / 5
+
+
+def test_a_variant_that_diverges_under_one_seed_does_not_drown_the_others() -> None:
+    rng = np.random.default_rng(0)
+    observations = [(str(i), float(rng.normal(1.0, 0.01))) for i in range(20)]
+    quiet = estimator_of(observations).estimate()
+    noisy = estimator_of([*observations, ("0", 9.0), ("0", 1.0)]).estimate()
+    assert noisy.sigma < 3 * 0.01
+    assert noisy.sd < 2 * quiet.sd + noisy.sigma
+
+
+def test_the_prior_is_robust_against_broken_variants() -> None:
+    rng = np.random.default_rng(0)
+    observations = [(str(i), float(rng.normal(1.0, 0.01))) for i in range(60)] + [(f"x{i}", 3.2) for i in range(10)]
+    noise = estimator_of(observations).estimate()
+    assert noise.mean == pytest.approx(1.0, abs=0.01)
+    assert 0.005 < noise.sd < 0.02
+
+
+def test_the_prior_follows_the_recent_variants() -> None:
+    observations = [(str(i), 3.0 - 0.01 * i) for i in range(400)]
+    assert estimator_of(observations).estimate().mean == pytest.approx(3.0 - 0.01 * (400 - 64), abs=0.05)
+
+
+def test_too_few_variants_fit_no_prior() -> None:
+    observations = [(str(i), 1.0 + 0.01 * i) for i in range(MINIMUM_SCORES)]
+    assert math.isinf(estimator_of(observations[:-1] * 3).estimate().sd)
+    assert math.isfinite(estimator_of(observations).estimate().sd)
+
+
+def test_memory_is_bounded_and_a_forgotten_variant_costs_one_degree_of_freedom() -> None:
+    estimator = estimator_of([("old", 1.0)])
+    for i in range(10_000):
+        estimator.observe(str(i), 1.0)
+    before = estimator.estimate()
+    estimator.observe("old", 5.0)
+    assert estimator.estimate().sigma == before.sigma
+    assert len(estimator._variants) <= 4096
+
+
+def test_a_variant_in_use_is_not_forgotten() -> None:
+    estimator = estimator_of([("best", 1.0)])
+    for i in range(10_000):
+        estimator.observe(str(i), 1.0 + i % 100 / 100)
+        if i % 2000 == 0:
+            estimator.observe("best", 1.1)
+    assert estimator._freedom == 5
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
+    estimator = NoiseEstimator()
+    with pytest.raises(ValueError, match="finite score of abc"):
+        estimator.observe("abc", score)
+    assert estimator.estimate() == NoiseEstimator().estimate()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefghijkl"), scores), max_size=60))
+def test_an_estimate_is_always_usable(observations: list[tuple[str, float]]) -> None:
+    noise = estimator_of(observations).estimate()
+    assert 0 < noise.sigma < math.inf
+    assert math.isfinite(noise.mean)
+    assert noise.sd >= noise.sigma * (1 - 1e-12)
+
+
+@given(noises, st.integers(1, 5), scores, scores)
+def test_with_equal_counts_the_order_is_that_of_the_scores(
+    noise: Noise, count: int, first: float, second: float
+) -> None:
+    means = [noise.posterior([score] * count).mean for score in (first, second)]
+    assert (means[0] <= means[1]) or second < first
+    if noise.sd >= noise.sigma and abs(first - second) > 1e-9:
+        assert (means[0] < means[1]) == (first < second)
+
+
+@given(noises, st.lists(scores, min_size=1, max_size=6))
+def test_a_posterior_lies_between_prior_and_average(noise: Noise, values: list[float]) -> None:
+    posterior = noise.posterior(values)
+    average = math.fsum(values) / len(values)
+    low, high = sorted((noise.mean, average)) if math.isfinite(noise.sd) else (average, average)
+    assert low - 1e-9 <= posterior.mean <= high + 1e-9
+    assert posterior.count == len(values)
+    assert 0 < posterior.sd <= noise.sigma / math.sqrt(len(values)) * (1 + 1e-12)
+    assert posterior.sd < noise.sd
+
+
+def test_the_posterior_is_that_of_two_normals() -> None:
+    posterior = Noise(sigma=1.0, mean=10.0, sd=2.0).posterior([6.0, 8.0])
+    precision = 1 / 2.0**2 + 2 / 1.0**2
+    assert posterior.mean == pytest.approx((10.0 / 2.0**2 + 14.0) / precision)
+    assert posterior.sd == pytest.approx(precision**-0.5)
+
+
+def test_a_single_lucky_score_is_believed_less_than_a_replicated_one() -> None:
+    noise = Noise(sigma=0.5, mean=3.0, sd=0.5)
+    assert noise.posterior([2.0]).mean > noise.posterior([2.05, 2.05, 2.05, 2.05]).mean
+
+
+def test_the_posterior_is_calibrated() -> None:
+    """95 % of the true scores lie within 1.96 posterior deviations, and the posterior mean errs less than the score."""
+    rng = np.random.default_rng(1)
+    truths = rng.normal(1.0, 0.004, size=3000)
+    estimator = NoiseEstimator()
+    drawn = [[float(rng.normal(truth, 0.003)) for _ in range(1 + i % 3)] for i, truth in enumerate(truths)]
+    for i, values in enumerate(drawn):
+        for value in values:
+            estimator.observe(str(i), value)
+    noise = estimator.estimate()
+    assert noise.sigma == pytest.approx(0.003, rel=0.05)
+    assert noise.sd == pytest.approx(0.004, rel=0.3)
+    posteriors = [noise.posterior(values) for values in drawn]
+    inside = [abs(p.mean - truth) < 1.96 * p.sd for p, truth in zip(posteriors, truths, strict=True)]
+    assert 0.93 < np.mean(inside) < 0.97
+    raw = np.array([np.mean(values) for values in drawn])
+    assert np.mean((np.array([p.mean for p in posteriors]) - truths) ** 2) < 0.95 * np.mean((raw - truths) ** 2)

@@ -1,0 +1,129 @@
+"""`lineage`: the terminal views of a run, live or finished."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoresearch_ray.cli.output import console, errors, show
+from autoresearch_ray.errors import UsageError
+from autoresearch_ray.explore import export, tree, variants
+from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage.query import Lineage
+from autoresearch_ray.variant import Operator, Status
+
+app = typer.Typer(help="Explore a run's lineage: tree, show, diff, path, best, export.", no_args_is_help=True)
+export_app = typer.Typer(help="Write the lineage in another form.", no_args_is_help=True)
+app.add_typer(export_app, name="export")
+
+RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; default: the newest.")]
+Identity = Annotated[str, typer.Argument(metavar="ID", help="An id, the beginning of one, or seed, best, champion.")]
+Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+RUNS = Path("runs")
+
+
+@app.command("tree")
+def show_tree(
+    run: RunName = None,
+    island: Annotated[int | None, typer.Option(min=0, help="Only this island's births.")] = None,
+    operator: Annotated[Operator | None, typer.Option(help="Only this operator's births.")] = None,
+    status: Annotated[Status | None, typer.Option(help="Only births that ended so.")] = None,
+    generation: Annotated[str | None, typer.Option(metavar="N or N-M", help="Only these generations.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Draw what led nowhere too.")] = False,
+    limit: Annotated[int, typer.Option(min=1, help="Draw at most so many variants.")] = 200,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Draw who descends from whom; what led nowhere is counted, the way to the best is marked."""
+    filters = tree.Filters(
+        island, operator and operator.value, status and status.value, _generations(generation) if generation else None
+    )
+    shown = tree.phylogeny(_open(storage, run), filters, everything=everything, limit=limit)
+    show(tree.draw(shown), shown, as_json)
+
+
+@app.command("show")
+def show_variant(
+    identity: Identity,
+    run: RunName = None,
+    source: Annotated[bool, typer.Option("--source", help="With its train.py.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="With all that was kept of its log.")] = False,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Show everything about one variant: hypothesis, scores, parents, times, why it failed."""
+    lineage = _open(storage, run)
+    shown = variants.variant(lineage, lineage.find(identity), source=source)
+    show(variants.draw_variant(shown, whole_log=log), shown, as_json)
+
+
+@app.command("diff")
+def show_difference(
+    before: Identity, after: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False
+) -> None:
+    """Show how two variants' sources differ, and what it brought."""
+    lineage = _open(storage, run)
+    shown = variants.difference(lineage, lineage.find(before), lineage.find(after))
+    show(variants.draw_difference(shown), shown, as_json)
+
+
+@app.command("path")
+def show_path(identity: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False) -> None:
+    """Show the way from the seed to a variant: each change and what it brought."""
+    lineage = _open(storage, run)
+    shown = variants.path(lineage, lineage.find(identity))
+    show(variants.draw_path(shown), shown, as_json)
+
+
+@app.command("best")
+def show_best(
+    run: RunName = None,
+    top: Annotated[int, typer.Option("--top", "-n", min=1, help="How many.")] = 10,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """List the variants with the lowest mean scores."""
+    shown = variants.best(_open(storage, run), top)
+    show(variants.draw_best(shown), shown, as_json)
+
+
+@export_app.command("tsv")
+def export_tsv(
+    run: RunName = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; default: standard output.")] = None,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write autoresearch's results.tsv columns, then ours, one line a birth."""
+    lines = list(export.tsv(_open(storage, run)))
+    if as_json:
+        head, *rows = (line.split("\t") for line in lines)
+        show("", [dict(zip(head, row, strict=True)) for row in rows], True)
+    elif out is None:
+        sys.stdout.write("\n".join(lines) + "\n")
+    else:
+        try:
+            out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
+        console.print(f"Wrote {len(lines) - 1} births to {out}", markup=False)
+
+
+def _open(storage: Path, run: str | None) -> Lineage:
+    lineage = Lineage.open(query.find_run(storage, run))
+    for sentence in lineage.tables.damage:
+        errors.print(f"warning: {sentence}", markup=False)
+    return lineage
+
+
+def _generations(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if match is None:
+        raise UsageError(f"--generation {text}: expected a number or a range, as in 3 or 2-5.")
+    first, last = int(match[1]), int(match[2] or match[1])
+    return first, last

@@ -1,0 +1,144 @@
+"""`score`: the ordinary experiment path without a run. Trains one train.py under fresh seeds and prints the scores."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from autoresearch_ray.cli.output import console, show
+from autoresearch_ray.cluster.trainer import Trainer, trainer_of
+from autoresearch_ray.config import Config
+from autoresearch_ray.errors import UsageError
+from autoresearch_ray.explore.text import plain
+from autoresearch_ray.training import preflight
+from autoresearch_ray.variant import Experiment, Result, Status, source_hash
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What `score` found."""
+
+    file: Path
+    class_name: str
+    results: tuple[tuple[int, Result], ...]
+    """(seed, result), in order."""
+    mean: float | None
+    error: float | None
+    """Standard error of the mean; None with fewer than two scores."""
+
+
+def score(file: Path, seeds: int, config: Config, as_json: bool) -> int:
+    """Train and score `file` so many times; return 0 if every training was scored, else 1.
+
+    Raises:
+        UsageError: the file cannot be read or is not a train.py.
+        DataError: the data are not prepared.
+    """
+    source = _read(file)
+    trainer = trainer_of(config)
+    first = secrets.randbelow(2**31 - seeds)  # fresh seeds: nothing has been selected on them
+    results = []
+    with (
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[phase]}"),
+            console=console,
+            disable=as_json or not console.is_terminal,
+            transient=True,
+        ) as progress,
+        trainer.start() as supervisor,
+    ):
+        for seed in range(first, first + seeds):
+            task = progress.add_task(f"seed {seed}", total=1.0, phase="starting")
+            experiment = Experiment(
+                f"{source_hash(source)[:12]}-{seed - first}", source_hash(source)[:12], source, seed
+            )
+            for item in supervisor.run(experiment):
+                if isinstance(item, Result):
+                    results.append((seed, item))
+                else:
+                    progress.update(task, completed=item.progress, phase=item.name)
+            if not as_json and not console.is_terminal:
+                console.print(_line(*results[-1]))
+    scores = _scores(file, trainer, results)
+    show(_render(scores), scores, as_json)
+    return 0 if all(result.status is Status.COMPLETED for _, result in results) else 1
+
+
+def _read(file: Path) -> str:
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error}).") from error
+    reason = preflight.refusal(source)
+    if reason:
+        raise UsageError(f"{file} cannot be trained: {reason}")
+    return source
+
+
+def _scores(file: Path, trainer: Trainer, results: list[tuple[int, Result]]) -> Scores:
+    values = [result.val_bpb for _, result in results if result.val_bpb is not None]
+    mean = statistics.fmean(values) if values else None
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Scores(file, trainer.class_name, tuple(results), mean, error)
+
+
+def _render(scores: Scores) -> RenderableType:
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name, justify in (
+        ("seed", "right"),
+        ("val_bpb", "right"),
+        ("train s", "right"),
+        ("start s", "right"),
+        ("scoring s", "right"),
+        ("steps", "right"),
+        ("tokens", "right"),
+        ("parameters", "right"),
+        ("", "left"),
+    ):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for seed, result in scores.results:
+        value = f"{result.val_bpb:.4f}" if result.val_bpb is not None else result.status.value.replace("_", " ")
+        table.add_row(
+            str(seed),
+            value,
+            f"{result.train_seconds:.1f}",
+            f"{result.startup_seconds:.2f}",
+            f"{result.scoring_seconds:.1f}",
+            f"{result.steps:,}",
+            f"{result.tokens:,}",
+            f"{result.parameters:,}" if result.parameters else "",
+            Text(plain(result.reason) or _verified(result)),
+        )
+    return Group(table, *_closing(scores))
+
+
+def _closing(scores: Scores) -> Iterator[Text]:
+    if scores.mean is not None:
+        error = f" ± {scores.error:.4f}" if scores.error is not None else ""
+        count = sum(result.val_bpb is not None for _, result in scores.results)
+        runs = "1 training; --seeds 3 shows the noise" if count == 1 else f"{count} trainings"
+        yield Text(f"\n{scores.mean:.4f}{error} bits per byte ({runs}; {scores.class_name})", style="bold")
+    for seed, result in scores.results:
+        if result.status is not Status.COMPLETED and result.log_tail:
+            yield Text(f"\nThe end of what seed {seed} printed:", style="bold")
+            yield Text("\n".join(result.log_tail.splitlines()[-15:]))
+
+
+def _verified(result: Result) -> str:
+    return "verified" if result.verified else "unverified"
+
+
+def _line(seed: int, result: Result) -> str:
+    value = f"{result.val_bpb:.4f}" if result.val_bpb is not None else f"{result.status.value}: {plain(result.reason)}"
+    return f"seed {seed}: {value}"

@@ -1,0 +1,341 @@
+"""Carries births out on Ray: islands and operators as actors, trainings as tasks with a fraction of a GPU or CPU cores.
+
+Owns every call to Ray and what its failures mean. Decides nothing: the driver does (evolution/driver.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+import ray.exceptions
+
+from autoresearch_ray.cluster.trainer import Trainer
+from autoresearch_ray.errors import ClusterError
+from autoresearch_ray.evolution.cluster import (
+    Emigrated,
+    Event,
+    IslandLost,
+    Mated,
+    Measured,
+    Progressed,
+    Proposed,
+)
+from autoresearch_ray.evolution.island import Island, Member
+from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.operators import dispatch
+from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.training.supervisor import Phase
+from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
+
+_OPERATOR_THREADS = 16
+_RESOURCES_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one experiment occupies: CPU cores, and a share of a GPU (0 trains on the CPU)."""
+
+    num_cpus: int
+    num_gpus: float
+
+
+# --------------------------------------------------------------------------------------------------- the remote side
+
+
+class IslandHolder:
+    """Holds one island: a cache of the lineage, rebuilt by the driver when lost."""
+
+    def __init__(self, capacity: int, members: Sequence[Member]) -> None:
+        self._island = Island(capacity, members)
+
+    def absorb(self, members: Sequence[Member], noise: Noise) -> None:
+        """Take members in, in order."""
+        for member in members:
+            self._island.absorb(member, noise)
+
+    def mate(self, births: Sequence[Birth], noise: Noise, tournament_size: int) -> list[tuple[Variant, ...]]:
+        """Return the candidates for each birth's parents."""
+        return [self._island.mate(birth, noise, tournament_size) for birth in births]
+
+    def emigrants(self, count: int, noise: Noise) -> list[Member]:
+        """Return copies of the best members."""
+        return self._island.emigrants(count, noise)
+
+
+class OperatorDesk:
+    """Carries out operators, several at a time."""
+
+    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> Proposal | Failure:
+        """Return the operator's answer."""
+        return dispatch.propose(birth, parents, ancestor)
+
+
+def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:
+    """Train and score in this worker, whose supervisor stays warm for the next experiment."""
+    yield from trainer.run(experiment, gpu=_own_gpu())
+
+
+def _own_gpu() -> str | None:
+    """Return the id of the GPU that Ray gave this task; None on the CPU."""
+    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
+    return gpus[0] if gpus else None
+
+
+# Ray's decorators are typed too narrowly for their own options, hence Any. `max_retries=0`: whether a crashed training
+# is tried again is the driver's decision. `max_calls=0`: with a GPU Ray would end the worker, and its warm supervisor.
+_island_actor: Any = ray.remote(num_cpus=0, max_restarts=0)(IslandHolder)
+_operator_actor: Any = ray.remote(num_cpus=0, max_restarts=0)(OperatorDesk)
+_train_task: Any = ray.remote(num_returns="streaming", max_retries=0, max_calls=0)(train)
+
+
+# --------------------------------------------------------------------------------------------------- the driver's side
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """What an unanswered call to Ray is about."""
+
+    kind: Literal["mate", "emigrate", "propose", "train"]
+    subject: Any
+    """An island's number (mate, emigrate), a birth (propose), or an experiment (train)."""
+    births: tuple[Birth, ...] = ()
+
+
+class RayCluster:
+    """The Ray side of `evolution.cluster.Cluster`; a context manager that leaves nothing running."""
+
+    def __init__(
+        self, trainer: Trainer, slot: Slot, *, max_slots: int | None = None, address: str | None = None
+    ) -> None:
+        """Start Ray on this machine, or join the cluster at `address` (`auto` or `host:port`).
+
+        Raises:
+            ClusterError: the address does not answer, or no node has room for a single experiment.
+        """
+        self._slot = slot
+        self._max_slots = max_slots
+        self._folder = None if address else Path(tempfile.mkdtemp(prefix="arr-", dir="/tmp"))
+        self._islands: dict[int, Any] = {}
+        self._pending: dict[Any, _Pending] = {}
+        self._events: deque[Event] = deque()
+        _connect(address, self._folder)
+        try:
+            self._slots, self._counted_at = self._count_slots(), time.monotonic()
+            if self._slots < 1:
+                raise ClusterError(_no_room(slot))
+            self._trainer = ray.put(trainer)
+            self._train = _train_task.options(num_cpus=slot.num_cpus, num_gpus=slot.num_gpus)
+            self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> RayCluster:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything this run has on the cluster; a Ray started here is stopped, one that was joined goes on."""
+        for actor in (*self._islands.values(), getattr(self, "_operators", None)):
+            if actor is not None:
+                ray.kill(actor)
+        ray.shutdown()
+        if self._folder:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # ------------------------------------------------------------------------------------------------------- orders
+
+    @property
+    def slots(self) -> int:
+        """Experiments that can run at one time; nodes that join or leave are noticed within seconds."""
+        if time.monotonic() - self._counted_at > _RESOURCES_SECONDS:
+            self._slots, self._counted_at = max(1, self._count_slots()), time.monotonic()
+        return self._slots
+
+    def now(self) -> float:
+        """Return seconds since the epoch."""
+        return time.time()
+
+    def rebuild(self, island: int, capacity: int, members: Sequence[Member]) -> None:
+        """(Re)place an island's actor."""
+        self._islands[island] = _island_actor.remote(capacity, list(members))
+
+    def absorb(self, island: int, members: Sequence[Member], noise: Noise) -> None:
+        """Send members to an island; if its actor is dead the next `mate` or `emigrate` finds out."""
+        self._islands[island].absorb.remote(list(members), noise)
+
+    def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
+        """Ask an island for parents."""
+        reference = self._islands[island].mate.remote(list(births), noise, tournament_size)
+        self._pending[reference] = _Pending("mate", island, tuple(births))
+
+    def emigrate(self, island: int, count: int, noise: Noise) -> None:
+        """Ask an island for copies of its best."""
+        self._pending[self._islands[island].emigrants.remote(count, noise)] = _Pending("emigrate", island)
+
+    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> None:
+        """Ask the operators' actor for a variant."""
+        reference = self._operators.propose.remote(birth, tuple(parents), ancestor)
+        self._pending[reference] = _Pending("propose", birth)
+
+    def train(self, experiment: Experiment) -> None:
+        """Queue a training task; Ray starts it as soon as a slot is free."""
+        self._pending[self._train.remote(self._trainer, experiment)] = _Pending("train", experiment)
+
+    # ------------------------------------------------------------------------------------------------------- events
+
+    def next_event(self, timeout: float) -> Event | None:
+        """Return the next event, waiting at most `timeout` seconds; None if there was none."""
+        deadline = time.monotonic() + timeout
+        while not self._events:
+            if not self._pending:
+                return None
+            left = max(0.0, deadline - time.monotonic())
+            ready, _ = ray.wait(list(self._pending), num_returns=1, timeout=left)
+            if not ready:
+                return None
+            self._answer(ready[0], self._pending[ready[0]])
+        return self._events.popleft()
+
+    def _answer(self, reference: Any, pending: _Pending) -> None:
+        """Turn one ready reference into events."""
+        try:
+            value = ray.get(next(reference) if pending.kind == "train" else reference)
+        except StopIteration:
+            # A stream that ended without a result has been answered by its error, or was cut short.
+            del self._pending[reference]
+            self._events.append(Measured(pending.subject.experiment_id, _lost("the training ended without a result")))
+            return
+        except ray.exceptions.RayError as error:
+            del self._pending[reference]
+            self._failed(pending, _sentence(error))
+            return
+        if pending.kind == "train" and not isinstance(value, Result):
+            place, phase = value
+            self._events.append(Progressed(pending.subject.experiment_id, phase, place))
+            return
+        del self._pending[reference]
+        self._events.append(_event(pending, value))
+
+    def _failed(self, pending: _Pending, reason: str) -> None:
+        if pending.kind == "train":
+            self._events.append(Measured(pending.subject.experiment_id, _lost(reason)))
+        elif pending.kind == "propose":
+            self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+            self._events.append(Proposed(pending.subject, Failure(f"The operator's process failed: {reason}")))
+        else:  # whatever else that island was asked died with it: one event for all
+            island = pending.subject
+            lost = [key for key, other in self._pending.items() if _asks(other, island)]
+            for key in lost:
+                del self._pending[key]
+            self._events.append(IslandLost(island))
+
+    def _count_slots(self) -> int:
+        slots = 0
+        for node in _nodes():
+            if node["Alive"]:
+                resources = node["Resources"]
+                cpus = int(resources.get("CPU", 0) // self._slot.num_cpus)
+                share = self._slot.num_gpus
+                gpus = int(resources.get("GPU", 0)) * round(1 / share) if share else cpus
+                slots += min(cpus, gpus)
+        return min(slots, self._max_slots) if self._max_slots else slots
+
+
+def _nodes() -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return nodes
+
+
+def _event(pending: _Pending, value: Any) -> Event:
+    match pending.kind:
+        case "mate":
+            return Mated(pending.subject, pending.births, tuple(value))
+        case "emigrate":
+            return Emigrated(pending.subject, tuple(value))
+        case "propose":
+            return Proposed(pending.subject, value)
+        case "train":
+            return Measured(pending.subject.experiment_id, value)
+
+
+def _asks(pending: _Pending, island: int) -> bool:
+    return pending.kind in ("mate", "emigrate") and pending.subject == island
+
+
+def _lost(reason: str) -> Result:
+    now = datetime.now(timezone.utc)
+    return Result(status=Status.LOST, reason=reason, started_at=now, ended_at=now)
+
+
+_FAILURES: tuple[tuple[type[ray.exceptions.RayError], str], ...] = (
+    (ray.exceptions.OutOfMemoryError, "Ray ended the worker: the node ran out of memory"),
+    (ray.exceptions.NodeDiedError, "the node died"),
+    (ray.exceptions.WorkerCrashedError, "the worker process died"),
+    (ray.exceptions.ActorDiedError, "the actor's process died"),
+    (ray.exceptions.ActorUnavailableError, "the actor cannot be reached"),
+    (ray.exceptions.ObjectLostError, "its data were lost with a node"),
+    (ray.exceptions.TaskCancelledError, "it was cancelled"),
+)
+"""What Ray's errors mean, most telling first; tests check that the table covers what tasks and actors can raise."""
+
+
+def _sentence(error: ray.exceptions.RayError) -> str:
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return f"{type(error.cause).__name__}: {error.cause}"
+    return next((text for kind, text in _FAILURES if isinstance(error, kind)), f"{type(error).__name__}")
+
+
+def _connect(address: str | None, folder: Path | None) -> None:
+    """Start or join Ray.
+
+    Raises:
+        ClusterError: nobody answers at the address, or Ray cannot start.
+    """
+    if address and address != "auto":
+        _knock(address)
+    options: dict[str, Any] = (
+        {"address": address} if address else {"include_dashboard": False, "_temp_dir": str(folder)}
+    )
+    try:
+        ray.init(log_to_driver=False, configure_logging=False, **options)
+    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+        where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
+        raise ClusterError(f"Cannot reach {where}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _knock(address: str) -> None:
+    """Fail in seconds, not minutes, where nobody listens (Raises ClusterError)."""
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit() or "://" in address:
+        raise ClusterError(f"{address!r} is not a Ray address: expected `auto` or `host:port`, as in 10.0.0.5:6379.")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise ClusterError(
+            f"No Ray cluster answers at {address} ({error.strerror or error}): is `ray start --head` running there?"
+        ) from error
+
+
+def _no_room(slot: Slot) -> str:
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    needs = f"{slot.num_cpus} CPU" + (f" and {slot.num_gpus:g} GPU" if slot.num_gpus else "")
+    has = f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
+    return (
+        f"No node has room for one experiment, which needs {needs} (the cluster has {has}): lower num_cpus or num_gpus."
+    )

@@ -1,0 +1,144 @@
+"""Draws a snapshot of a run: as a panel that is redrawn, or as plain lines where there is no terminal.
+
+Owns layout and words. Does not own the values (snapshot.py) or the printing (cli).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from autoresearch_ray.evolution.driver import Driver, Ended
+from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain
+from autoresearch_ray.explore.text import plain
+from autoresearch_ray.variant import Status
+
+_MOST_ROWS = 16
+_PHASES = {"queued": "waiting for a slot", "starting": "starting", "training": "training", "scoring": "scoring"}
+
+
+def panel(snapshot: Snapshot) -> RenderableType:
+    """Return the live view: progress, best against the seed, and what each slot is doing."""
+    body = Group(_summary(snapshot), Text(), _slots(snapshot))
+    return Panel(body, title=f"autoresearch-ray  {plain(snapshot.run)}", subtitle=snapshot.state, padding=(0, 1))
+
+
+def _summary(snapshot: Snapshot) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_row("experiments", _experiments(snapshot))
+    table.add_row("births", _births(snapshot))
+    table.add_row("seed", score_text(snapshot.seed))
+    table.add_row("best so far", score_text(snapshot.best))
+    gained = gain(snapshot)
+    if gained is not None and snapshot.best and snapshot.seed and snapshot.best.variant_id != snapshot.seed.variant_id:
+        change = Text(f"{-gained:+.4f} bits per byte against the seed (not confirmed on fresh seeds)")
+        table.add_row("", change)
+        table.add_row("", Text(plain(snapshot.best.hypothesis), style="italic"))
+    table.add_row("time", _time(snapshot))
+    if snapshot.usd:
+        cap = f" of {snapshot.max_usd:.2f}" if snapshot.max_usd is not None else ""
+        table.add_row("spent", Text(f"${snapshot.usd:.2f}{cap}"))
+    return table
+
+
+def _experiments(snapshot: Snapshot) -> RenderableType:
+    if snapshot.max_experiments is None:
+        return Text(str(snapshot.experiments))
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(
+        Text(f"{snapshot.experiments} of {snapshot.max_experiments}"),
+        ProgressBar(total=snapshot.max_experiments, completed=snapshot.experiments, width=24),
+    )
+    return grid
+
+
+def _births(snapshot: Snapshot) -> Text:
+    ends = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(snapshot.ends.items()))
+    population = f"population {snapshot.population_size} on {_count(snapshot.islands, 'island')}"
+    return Text(f"{snapshot.births} ({ends or 'none ended yet'}); {population}")
+
+
+def _time(snapshot: Snapshot) -> Text:
+    elapsed = duration(snapshot.now - snapshot.started_at)
+    if snapshot.ends_at is None:
+        return Text(elapsed)
+    left = max(0.0, snapshot.ends_at - snapshot.now)
+    end = datetime.fromtimestamp(snapshot.ends_at).strftime("%H:%M")
+    return Text(f"{elapsed}, about {duration(left)} left (ends {end})")
+
+
+def _slots(snapshot: Snapshot) -> RenderableType:
+    table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
+    for style in ("bold", "cyan", "", "dim"):
+        table.add_column(style=style, no_wrap=True, overflow="ellipsis")
+    table.add_column(overflow="ellipsis", no_wrap=True)
+    shown = [activity for activity in snapshot.activities if activity.phase != "queued"]
+    for activity in shown[:_MOST_ROWS]:
+        table.add_row(
+            activity.place,
+            activity.variant_id[:7],
+            _doing(activity),
+            activity.operator,
+            Text(plain(activity.hypothesis)),
+        )
+    if len(shown) > _MOST_ROWS:
+        table.add_row("", "", f"and {len(shown) - _MOST_ROWS} more", "", "")
+    if not shown:
+        return Text("no slot is busy", style="dim")
+    return table
+
+
+def _doing(activity: Activity) -> str:
+    words = _PHASES.get(activity.phase, activity.phase)
+    return f"{words} {activity.progress:>4.0%}" if activity.phase == "training" else words
+
+
+def score_text(score: Score | None) -> Text:
+    """Return a score with its standard error, count and variant, as it is shown everywhere."""
+    if score is None:
+        return Text("not scored yet", style="dim")
+    runs = _count(score.count, "training")
+    return Text(f"{score.mean:.4f} ± {score.error:.4f} bits per byte ({score.variant_id[:7]}, {runs})")
+
+
+def line(driver: Driver, ended: Ended) -> str:
+    """Return one plain line about a birth or replicate that ended."""
+    limit = driver.config.max_experiments
+    count = f"{driver.ledger.spent.experiments}/{limit}" if limit else str(driver.ledger.spent.experiments)
+    clock = datetime.fromtimestamp(driver.cluster.now()).strftime("%H:%M:%S")
+    head = f"{clock}  {count:>7}  {ended.variant.variant_id[:7]}  {ended.variant.birth.operator.value:<10}"
+    if ended.status is Status.COMPLETED and ended.result is not None and ended.result.val_bpb is not None:
+        what = f"{ended.result.val_bpb:.4f}{_change(driver, ended)}"
+    else:
+        what = f"{ended.status.value.replace('_', ' ')}: {plain(ended.reason)}"
+    return f"{head}  {what}  {plain(ended.variant.hypothesis)}".rstrip()
+
+
+def _change(driver: Driver, ended: Ended) -> str:
+    number = ended.variant.birth.number
+    score = ended.result.val_bpb if ended.result else None
+    known = [scores for parent in driver.state.ancestry.parents(number) if (scores := driver.state.scores(parent))]
+    best = driver.state.best is not None and driver.state.best.number == number
+    mark = " best" if best else ""
+    if score is None or not known:
+        return mark
+    return f" ({score - min(sum(scores) / len(scores) for scores in known):+.4f}){mark}"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as a person says it: `45 s`, `7 min`, `2 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,183 @@
+"""What a live run looks like at one moment: plain values, taken from the driver and kept as `live.json` for `status`.
+
+Owns the shape of that file. Does not own how it is drawn (live.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoresearch_ray.errors import RunError
+from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.state import Standing
+
+LIVE_FILE = "live.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A variant's score as it is shown: a mean, its standard error, and how many trainings it rests on."""
+
+    variant_id: str
+    mean: float
+    error: float
+    count: int
+    hypothesis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A busy slot and what it does."""
+
+    experiment_id: str
+    variant_id: str
+    operator: str
+    hypothesis: str
+    place: str
+    phase: str
+    """`queued`, `starting`, `training` or `scoring`."""
+    progress: float
+    """Of the training, in [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of a run. Times are seconds since the epoch, durations are seconds."""
+
+    run: str
+    state: str
+    """`running`, `draining`, `finished`, `stopped`, `failed`; `killed` if its driver is gone without a word."""
+    started_at: float
+    now: float
+    ends_at: float | None
+    """When the budget will be spent at the present pace; None while nothing has ended."""
+    slots: int
+    population_size: int
+    islands: int
+    births: int
+    experiments: int
+    """Trainings that ended, lost ones not counted."""
+    max_experiments: int | None
+    max_hours: float | None
+    ends: dict[str, int]
+    """How births ended, by status."""
+    sigma: float
+    """Seed noise: the standard deviation of one score."""
+    seed: Score | None
+    best: Score | None
+    activities: tuple[Activity, ...]
+    train_seconds: float
+    slot_seconds: float
+    usd: float
+    max_usd: float | None
+
+
+def take(driver: Driver, state: str) -> Snapshot:
+    """Take a snapshot of a driver between two events."""
+    config, spent, now = driver.config, driver.ledger.spent, driver.cluster.now()
+    ends = {status.value: count for status, count in driver.state.births.items() if count}
+    return Snapshot(
+        run=driver.origin.run,
+        state=state,
+        started_at=driver.started_at,
+        now=now,
+        ends_at=_ends_at(driver, now),
+        slots=driver.cluster.slots,
+        population_size=driver.population_size,
+        islands=len(driver.capacities),
+        births=driver.births,
+        experiments=spent.experiments,
+        max_experiments=config.max_experiments,
+        max_hours=config.max_hours,
+        ends=ends,
+        sigma=driver.state.noise.estimate().sigma,
+        seed=_score(driver, driver.state.seed),
+        best=_score(driver, driver.state.best),
+        activities=_activities(driver),
+        train_seconds=spent.train_seconds,
+        slot_seconds=spent.slot_seconds,
+        usd=spent.usd,
+        max_usd=config.max_cost_usd,
+    )
+
+
+def _score(driver: Driver, standing: Standing | None) -> Score | None:
+    if standing is None:
+        return None
+    sigma, count = driver.state.noise.estimate().sigma, len(standing.scores)
+    return Score(standing.variant_id, standing.mean, sigma / math.sqrt(count), count, standing.hypothesis)
+
+
+def _activities(driver: Driver) -> tuple[Activity, ...]:
+    return tuple(
+        Activity(
+            experiment_id,
+            run.variant.variant_id,
+            run.variant.birth.operator.value,
+            run.variant.hypothesis,
+            run.place,
+            run.phase.name if run.phase else "queued",
+            run.phase.progress if run.phase else 0.0,
+        )
+        for experiment_id, run in driver.running.items()
+    )
+
+
+def _ends_at(driver: Driver, now: float) -> float | None:
+    """Estimate the end from the slot time an experiment took so far and the time limit, whichever comes first."""
+    spent, limits = driver.ledger.spent, driver.ledger.limits
+    ends = []
+    if limits.hours is not None:
+        ends.append(driver.started_at + 3600 * limits.hours)
+    if limits.experiments is not None and spent.experiments:
+        left = limits.experiments - spent.experiments - sum(_done(run.phase) for run in driver.running.values())
+        ends.append(now + max(0.0, left) * spent.slot_seconds / spent.experiments / driver.cluster.slots)
+    return min(ends, default=None)
+
+
+def _done(phase: Any) -> float:
+    return 0.0 if phase is None else {"starting": 0.0, "training": 0.9 * phase.progress, "scoring": 0.95}[phase.name]
+
+
+def write(snapshot: Snapshot, folder: Path) -> None:
+    """Replace the run's live file; a reader sees the old or the new one, never half."""
+    temporary = folder / f".{LIVE_FILE}.{os.getpid()}"
+    temporary.write_text(json.dumps(dataclasses.asdict(snapshot)), encoding="utf-8")
+    temporary.replace(folder / LIVE_FILE)
+
+
+def read(folder: Path) -> Snapshot:
+    """Read what `write` kept.
+
+    Raises:
+        RunError: there is no live file, or it cannot be read.
+    """
+    try:
+        values: dict[str, Any] = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
+        scores = {key: Score(**values[key]) if values[key] else None for key in ("seed", "best")}
+        activities = tuple(Activity(**activity) for activity in values["activities"])
+        return Snapshot(**{**values, **scores, "activities": activities})
+    except FileNotFoundError:
+        raise RunError(
+            f"{folder} says nothing of itself yet: its run has not begun, or {LIVE_FILE} was removed."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / LIVE_FILE} cannot be read ({error}).") from error
+
+
+def interrupted(snapshot: Snapshot) -> Snapshot:
+    """Return what is left of a run whose driver died: nothing is busy any more."""
+    return dataclasses.replace(snapshot, state="killed", activities=(), ends_at=None)
+
+
+def gain(snapshot: Snapshot) -> float | None:
+    """Return how much lower the best score is than the seed's; None while one of them is unknown."""
+    if snapshot.seed is None or snapshot.best is None:
+        return None
+    return snapshot.seed.mean - snapshot.best.mean

@@ -1,0 +1,201 @@
+"""What a run came to, said at its end: the best variant and its change, how sure, how busy the slots were, what next.
+
+Owns the words. Does not own the lineage it reads, nor the picture (report.py).
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.syntax import Syntax
+from rich.table import Table
+from rich.text import Text
+
+from autoresearch_ray.explore import snapshot as moments
+from autoresearch_ray.explore.live import duration
+from autoresearch_ray.explore.text import plain
+from autoresearch_ray.lineage.query import Lineage, Score
+from autoresearch_ray.lineage.schema import Row
+
+_DIFF_LINES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One variant on the way from the seed to the best."""
+
+    variant_id: str
+    operator: str
+    hypothesis: str
+    score: Score | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run came to. Scores are bits per byte, times seconds."""
+
+    run: str
+    folder: Path
+    state: str
+    seconds: float
+    births: dict[str, int]
+    """How births ended, by status."""
+    experiments: int
+    slots: int
+    busy: float | None
+    """Part of all slot time, from the first experiment's start to the last one's end, in which a slot was busy."""
+    sigma: float | None
+    """Seed noise pooled over replicates; None without any."""
+    seed: Score | None
+    best: Score | None
+    best_id: str | None
+    gain: float | None
+    """How much lower the best is than the seed."""
+    gain_error: float | None
+    """Its standard error; the best of many single trainings is lucky beyond it."""
+    path: tuple[Step, ...]
+    diff: str
+    """The best's whole change against the seed, as a unified diff."""
+
+
+def of(folder: Path) -> Summary:
+    """Sum up a run from its lineage and its live file (Raises RunError: the folder is not a run)."""
+    lineage, moment = Lineage.open(folder), moments.read(folder)
+    seed = lineage.seed
+    best = next(iter(lineage.best(1)), None)
+    path = lineage.path(best) if best is not None else []
+    return Summary(
+        run=lineage.tables.run,
+        folder=folder,
+        state=moment.state,
+        seconds=moment.now - moment.started_at,
+        births=_counts(lineage.statuses),
+        experiments=len(lineage.tables.experiments),
+        slots=moment.slots,
+        busy=busy_share(lineage.tables.experiments, moment.slots),
+        sigma=lineage.sigma,
+        seed=lineage.score(seed) if seed is not None else None,
+        best=lineage.score(best) if best is not None else None,
+        best_id=lineage.ids[best] if best is not None else None,
+        gain=lineage.gain(best, seed) if seed is not None and best is not None else None,
+        gain_error=_gain_error(lineage, best, seed),
+        path=tuple(
+            Step(lineage.ids[at], lineage.operators[at], lineage.hypotheses[at], lineage.score(at)) for at in path
+        ),
+        diff=_diff(lineage, seed, best),
+    )
+
+
+def busy_share(experiments: pa.Table, slots: int) -> float | None:
+    """Return the part of all slot time, from the first start to the last end, in which an experiment ran.
+
+    Args:
+        experiments: the table, with `started_at` and `ended_at`.
+        slots: experiments that could run at one time.
+
+    Returns:
+        A number in [0, 1]; None without an experiment that took any time.
+    """
+    rows: list[Row] = experiments.select(["started_at", "ended_at"]).to_pylist()
+    spans = [(row["started_at"], row["ended_at"]) for row in rows if row["started_at"] and row["ended_at"]]
+    if not spans or slots < 1:
+        return None
+    whole = (max(end for _, end in spans) - min(start for start, _ in spans)).total_seconds()
+    busy = sum((end - start).total_seconds() for start, end in spans)
+    return min(1.0, busy / (slots * whole)) if whole > 0 else None
+
+
+def render(summary: Summary) -> RenderableType:
+    """Return the summary as it is printed at the end of a run."""
+    parts: list[RenderableType] = [_facts(summary)]
+    if summary.diff:
+        lines = summary.diff.splitlines()
+        shown = "\n".join(lines[:_DIFF_LINES])
+        more = f"\n(+{len(lines) - _DIFF_LINES} more lines)" if len(lines) > _DIFF_LINES else ""
+        parts += [Text(), Text("Its change against the seed", style="bold")]
+        parts.append(Syntax(_clean_lines(shown) + more, "diff", theme="ansi_dark", background_color="default"))
+    parts += [Text(), _next(summary)]
+    return Panel(Group(*parts), title=f"{plain(summary.run)}: {summary.state}", padding=(0, 1))
+
+
+def _facts(summary: Summary) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    births = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(summary.births.items()))
+    busy = "" if summary.busy is None else f"; slots busy {summary.busy:.1%} of the time"
+    table.add_row("took", f"{duration(summary.seconds)} on {summary.slots} slots{busy}")
+    table.add_row("births", f"{sum(summary.births.values())} ({births}); {summary.experiments} experiments")
+    table.add_row("seed", _score(summary.seed))
+    table.add_row("best guess", f"{_score(summary.best)}  {(summary.best_id or '')[:7]}")
+    if summary.gain is not None and len(summary.path) > 1:
+        error = f" ± {summary.gain_error:.4f}" if summary.gain_error is not None else ""
+        table.add_row("gain", Text(f"{summary.gain:.4f}{error} bits per byte", style="bold green"))
+        table.add_row("", Text("The luckiest of many single trainings: not confirmed on fresh seeds.", style="yellow"))
+        table.add_row("by way of", _way(summary))
+    else:
+        table.add_row("gain", "nothing better than the seed was found")
+    return table
+
+
+def _way(summary: Summary) -> Text:
+    steps = [
+        f"{step.variant_id[:7]} {f'{step.score.mean:.4f}' if step.score else '-':>8}  {step.operator}: "
+        f"{plain(step.hypothesis)}"
+        for step in summary.path[1:]
+    ]
+    return Text("\n".join(steps))
+
+
+def _next(summary: Summary) -> Text:
+    name, best = plain(summary.run), (summary.best_id or "")[:7]
+    text = Text("Look further\n", style="bold")
+    for command, what in (
+        (f"arr lineage tree {name}", "who descends from whom"),
+        (f"arr lineage path {best} {name}", "each step to the best, with its gain"),
+        (f"arr lineage show {best} {name} --source", "everything about the best"),
+        (f"{summary.folder}/progress.png", "every experiment and the running best"),
+    ):
+        text.append(f"  {command:<44}", style="cyan")
+        text.append(f"  {what}\n", style="")
+    text.right_crop(1)
+    return text
+
+
+def _score(score: Score | None) -> str:
+    if score is None:
+        return "not scored"
+    error = "" if score.error is None else f" ± {score.error:.4f}"
+    trainings = "1 training" if score.count == 1 else f"{score.count} trainings"
+    return f"{score.mean:.4f}{error} bits per byte ({trainings})"
+
+
+def _counts(statuses: list[str]) -> dict[str, int]:
+    return {item["values"]: item["counts"] for item in pc.value_counts(pa.array(statuses, pa.string())).to_pylist()}
+
+
+def _gain_error(lineage: Lineage, best: int | None, seed: int | None) -> float | None:
+    scores = [lineage.score(at) for at in (best, seed) if at is not None]
+    errors = [score.error for score in scores if score is not None and score.error is not None]
+    return math.hypot(*errors) if len(errors) == 2 else None
+
+
+def _diff(lineage: Lineage, seed: int | None, best: int | None) -> str:
+    if seed is None or best is None or seed == best:
+        return ""
+    before, after = (lineage.source(at).splitlines(keepends=True) for at in (seed, best))
+    return "".join(difflib.unified_diff(before, after, "seed/train.py", "best/train.py", n=1))
+
+
+def _clean_lines(text: str) -> str:
+    return "\n".join(line[:1] + line[1:].translate(_CONTROLS) for line in text.splitlines())
+
+
+_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ") | {9: "    "}

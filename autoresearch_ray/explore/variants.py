@@ -228,7 +228,7 @@ def draw_path(shown: dict[str, Any]) -> RenderableType:
             _seed_gain(step),
             what.append(text.plain(step["hypothesis"])),
         )
-    marks = "★ champion  ◆ was champion  × second parent  ? within two standard errors of none"
+    marks = "★ champion  ◆ was champion  × second parent  ? may be luck"
     return Group(table, Text(marks, style="dim"))
 
 
@@ -276,5 +276,5 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
             Text(entry["operator"], style="cyan"),
             Text(text.plain(entry["hypothesis"]), no_wrap=True, overflow="ellipsis"),
         )
-    noise = "noise not measured" if shown["sigma"] is None else f"one run varies by ±{shown['sigma']:.4f} with its seed"
+    noise = "noise not measured" if shown["sigma"] is None else f"one training varies by ±{shown['sigma']:.4f}"
     return Group(table, Text(f"★ champion  ◆ was champion, others unconfirmed; {noise}", style="dim"))

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autoresearch_ray.training.limits import Moments, SupervisorSettings, overdue
+from autoresearch_ray.variant import Status
+
+SETTINGS = SupervisorSettings(
+    Path("data"), Path("prepare.py"), train_seconds=100.0, startup_seconds=30.0, scoring_seconds=40.0
+)
+
+
+@pytest.mark.parametrize(
+    ("moments", "now", "clock", "words"),
+    [
+        (Moments(1000.0), 1030.0, 0.0, None),
+        (Moments(1000.0), 1031.0, 0.0, "drew no batch within 30 s"),
+        (Moments(1000.0, first_batch=1020.0), 1130.0, 105.0, None),
+        (Moments(1000.0, first_batch=1020.0), 1130.0, 105.5, "did not call evaluate_bpb within 5 s of the end"),
+        (Moments(1000.0, first_batch=1020.0), 1330.0, 2.0, None),
+        (Moments(1000.0, first_batch=1020.0), 1331.0, 2.0, "longer than 310 s of wall-clock time.* counted 2.0 s"),
+        (Moments(1000.0, first_batch=1020.0, evaluate=1200.0), 1240.0, 999.0, None),
+        (Moments(1000.0, first_batch=1020.0, evaluate=1200.0), 1241.0, 0.0, "scoring took longer than 40 s"),
+        (Moments(1000.0, evaluate=1001.0, scored=1002.0), 9999.0, 0.0, None),
+    ],
+)
+def test_who_is_late(moments: Moments, now: float, clock: float, words: str | None) -> None:
+    verdict = overdue(SETTINGS, moments, now, clock)
+    if words is None:
+        assert verdict is None
+    else:
+        assert verdict is not None
+        assert verdict.status is Status.TIMED_OUT
+        assert re.search(words, verdict.reason)
+
+
+def test_short_trainings_get_a_grace_of_seconds() -> None:
+    assert SupervisorSettings(Path(), Path(), train_seconds=1.0).grace == 3.0
+    assert SupervisorSettings(Path(), Path(), train_seconds=1.0, grace_seconds=0.5).grace == 0.5
+    assert SupervisorSettings(Path(), Path(), train_seconds=1.0).longest_training == 13.0

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autoresearch_ray.training.preflight import LARGEST_SOURCE, refusal
+from autoresearch_ray.variant import ast_hash
+
+GOOD = """
+from prepare import evaluate_bpb, make_dataloader
+for x, y in make_dataloader(4, 16):
+    pass
+evaluate_bpb(None)
+"""
+SEED_MODEL = Path(__file__).parents[2] / "seed_model" / "train.py"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        GOOD,
+        "import prepare\nprepare.make_dataloader(1, 2)\nprepare.evaluate_bpb(None)",
+        "import prepare as p\np.make_dataloader(1, 2)\np.evaluate_bpb(None)",
+        "from prepare import *\nmake_dataloader(1, 2)\nevaluate_bpb(None)",
+        "from prepare import make_dataloader as d, evaluate_bpb as e\nd(1, 2)\ne(None)",
+        SEED_MODEL.read_text(encoding="utf-8"),
+    ],
+)
+def test_what_may_be_trained(source: str) -> None:
+    assert refusal(source, parents=[ast_hash("x = 1")], known={ast_hash("x = 2"): "b"}) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("", "does not use make_dataloader and evaluate_bpb"),
+        ("def f(:", "does not parse: .*line 1"),
+        (GOOD + "\nreturn 3", "does not parse: 'return' outside function"),
+        (GOOD + "\x00", "does not parse"),
+        ("(" * 5000 + ")" * 5000, "does not parse"),
+        (GOOD + "x = '\ud800'", "not valid Unicode"),
+        (GOOD + "#" * LARGEST_SOURCE, "at most 131072 are allowed"),
+        (GOOD.replace("evaluate_bpb(None)", ""), "does not use evaluate_bpb"),
+        (GOOD.replace("prepare", "mine"), "does not use make_dataloader and evaluate_bpb"),
+    ],
+)
+def test_what_may_not(source: str, words: str) -> None:
+    reason = refusal(source)
+    assert reason is not None
+    assert re.search(words, reason)
+
+
+def test_no_change_and_duplicates_are_named() -> None:
+    other = "# a comment\n" + GOOD
+    assert refusal(other, parents=[ast_hash(GOOD)]) == "nothing changed but comments or layout"
+    assert refusal(other, known={ast_hash(GOOD): "4f2a"}) == "it is the same program as variant 4f2a"
+
+
+def test_nothing_is_run_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refusal(GOOD + "\nprint(1 is 1)\nraise SystemExit") is None
+    assert capsys.readouterr() == ("", "")

@@ -4,6 +4,7 @@ import math
 import os
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,7 @@ def plain_bits_per_byte(folder: Path, table: np.ndarray) -> float:
     sizes = np.load(folder / "token_bytes.npy")
     nats, total = 0.0, 0
     for row in rows:
-        for x, y in zip(row[:-1], row[1:], strict=True):
+        for x, y in pairwise(row):
             if sizes[y]:
                 nats += math.log(np.exp(table[x]).sum()) - table[x][y]
                 total += sizes[y]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_the_curve_keeps_at_most_100_points_spread_evenly(greeted: Stage, count:
         greeted.answer(Batch(1, T, float(i)))
     curve = greeted.session.record.curve
     assert CURVE_POINTS / 3 < len(curve) <= CURVE_POINTS or count < CURVE_POINTS
-    gaps = {b[1] - a[1] for a, b in zip(curve, curve[1:], strict=False)}
+    gaps = {b[1] - a[1] for a, b in pairwise(curve)}
     assert len(gaps) <= 1
     assert greeted.session.record.loss == count - 1
 

@@ -75,6 +75,7 @@ class NoiseEstimator:
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self._squares = 0.0
         self._freedom = 0
+        self._estimate: Noise | None = None
 
     def observe(self, variant_id: str, score: float) -> None:
         """Take in one score of a variant; its second and later ones are replicates and tell about sigma.
@@ -94,6 +95,7 @@ class NoiseEstimator:
             self._squares += difference * (score - mean)
             self._freedom += 1
         self._variants[variant_id] = (count, mean)
+        self._estimate = None
         if len(self._variants) > _REMEMBERED:
             self._variants.popitem(last=False)
 
@@ -103,6 +105,11 @@ class NoiseEstimator:
         The prior is the median and the median absolute deviation of the variants scored last (their first scores),
         less the noise in them: broken variants, which score several bits worse, do not widen it.
         """
+        if self._estimate is None:
+            self._estimate = self._fit()
+        return self._estimate
+
+    def _fit(self) -> Noise:
         middle = statistics.median(self._recent) if self._recent else 1.0
         assumed = RELATIVE_SIGMA * max(abs(middle), 1e-6)
         sigma = math.sqrt((PRIOR_WEIGHT * assumed**2 + self._squares) / (PRIOR_WEIGHT + self._freedom))

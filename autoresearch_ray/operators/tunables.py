@@ -19,6 +19,9 @@ import numpy as np
 Number = int | float
 Value = bool | int | float | str
 
+LARGEST = 10**18
+"""No number of a greater magnitude is a tunable."""
+
 
 class Kind(Enum):
     """How a literal may move."""
@@ -63,8 +66,8 @@ _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _LISTED = re.compile(r"[ \t]*#[ \t]*one of:[ \t]*(?P<items>.*)", re.IGNORECASE)
 _ITEM = re.compile(r"""(["']?)(?P<text>[A-Za-z0-9_.+/-]+)\1(?![A-Za-z0-9_.+/"'-])""")
 _PLAIN_STRING = re.compile(r"""(["'])(?!\1)[^"'\\\r\n]*\1""")
-_POWER = re.compile(r"2\s*\*\*\s*(?P<exponent>\d+)")
-_LARGEST = 1e18
+_POWER = re.compile(r"2\s*\*\*\s*\d+")
+_PRODUCT = re.compile(r"[\d_]+(?P<rest>(?:\s*\*\s*[\d_]+)+)")
 
 # A new random seed is luck, not an idea; the vocabulary belongs to the data; FLOPS are what a GPU is rated at.
 _FIXED_WORDS = frozenset({"SEED", "SEEDS", "VOCAB", "FLOPS"})
@@ -87,24 +90,9 @@ def find(source: str) -> list[Tunable]:
         SyntaxError: the source does not parse.
     """
     try:
-        body = ast.parse(source).body
+        return list(_find(ast.parse(source).body, _Spans(source)))
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(f"source cannot be parsed: {error}") from error
-    bindings = Counter(_bound(body))
-    spans = _Spans(source)
-    tunables = []
-    for statement in body:
-        match statement:
-            case ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value):
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                pass
-            case _:
-                continue
-        if _NAME.fullmatch(name) and bindings[name] == 1 and not _FIXED_WORDS.intersection(words(name)):
-            comment = spans.rest_of_line(statement)
-            tunables += [tunable for tunable in _literals(name, value, comment, spans) if tunable is not None]
-    return tunables
 
 
 def write(source: str, tunables: Iterable[Tunable], texts: Mapping[str, str]) -> str:
@@ -161,12 +149,27 @@ def is_layers(name: str) -> bool:
 def _render_integer(text: str, value: int) -> str:
     if _POWER.fullmatch(text) and value > 0 and value & (value - 1) == 0:
         return re.sub(r"\d+$", str(value.bit_length() - 1), text)
-    first, star, rest = text.partition("*")
-    if star and not rest.startswith("*"):
-        others = _number(ast.parse(rest.strip(), mode="eval").body)
-        if isinstance(others, int) and others and value % others == 0:
-            return f"{value // others}{' ' if first.endswith(' ') else ''}*{rest}"
+    product = _PRODUCT.fullmatch(text)
+    if product:
+        others = math.prod(map(int, re.findall(r"[\d_]+", product["rest"])))
+        if others and value % others == 0:
+            return f"{value // others}{product['rest']}"
     return f"{value:_}" if "_" in text else str(value)
+
+
+def _find(body: Sequence[ast.stmt], spans: _Spans) -> Iterator[Tunable]:
+    bindings = Counter(_bound(body))
+    for statement in body:
+        match statement:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.expr() as value):
+                pass
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                pass
+            case _:
+                continue
+        if _NAME.fullmatch(name) and bindings[name] == 1 and not _FIXED_WORDS.intersection(words(name)):
+            comment = spans.rest_of_line(statement)
+            yield from (tunable for tunable in _literals(name, value, comment, spans) if tunable is not None)
 
 
 def _bound(body: Sequence[ast.stmt]) -> Iterator[str]:
@@ -190,7 +193,7 @@ def _tunable(name: str, index: int | None, node: ast.expr, comment: str, spans: 
     start, end = spans.of(node)
     text = spans.source[start:end]
     value = _value(node, text)
-    if value is None or value == -1:
+    if value is None or (value == -1 and isinstance(value, int)):
         return None
     choices = _choices(value, comment)
     if choices:
@@ -221,7 +224,7 @@ def _number(node: ast.expr) -> Number | None:
             first, second = _number(left), _number(right)
             if first is not None and second is not None:
                 value = _combine(first, operation, second)
-    return value if isinstance(value, (int, float)) and math.isfinite(value) and abs(value) <= _LARGEST else None
+    return value if isinstance(value, (int, float)) and abs(value) <= LARGEST else None
 
 
 def _combine(first: Number, operation: ast.operator, second: Number) -> object:
@@ -253,9 +256,10 @@ def _parse_choice(text: str, like: Value) -> Value | None:
     if isinstance(like, str):
         return text
     try:
-        return type(like)(text)
+        number = type(like)(text)
     except ValueError:
         return None
+    return number if abs(number) <= LARGEST else None
 
 
 def _kind(name: str, value: Number) -> Kind:

@@ -53,7 +53,17 @@ def test_a_resumed_brood_is_completed_first() -> None:
 
 @pytest.mark.parametrize(
     ("experiments", "slots", "members"),
-    [(1, 1, 3), (30, 2, 3), (100, 2, 3), (125, 16, 4), (300, 4, 6), (1600, 2, 32), (1000, 1000, 50), (10**6, 2, 64)],
+    [
+        (1, 1, 3),
+        (30, 2, 3),
+        (100, 2, 3),
+        (125, 16, 4),
+        (300, 4, 6),
+        (1600, 2, 32),
+        (1000, 1000, 50),
+        (10**6, 2, 64),
+        (10**6, 1000, 1000),
+    ],
 )
 def test_automatic_population(experiments: int, slots: int, members: int) -> None:
     assert automatic_population(experiments, slots) == members

@@ -42,7 +42,7 @@ def test_a_tie_goes_to_the_simpler_source_then_to_the_older_birth() -> None:
 
 
 def test_only_ties_are_parsed() -> None:
-    assert numbers(ranked([make_member(1, 0.9, source="not python"), make_member(2, 0.8)], NOISE)) == [2, 1]
+    assert numbers(ranked([make_member(1, 0.9, source="def ("), make_member(2, 0.8)], NOISE)) == [2, 1]
 
 
 def test_without_a_score_a_member_comes_last() -> None:

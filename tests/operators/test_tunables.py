@@ -39,6 +39,7 @@ def only(source: str) -> Tunable:
         ("LR = 0.5**2 * 2", 0.5, Kind.SCALE),
         ("LR = (0.04)", 0.04, Kind.SCALE),
         ("SHIFT = -0.5", -0.5, Kind.SCALE),
+        ("SHIFT = -1.0", -1.0, Kind.SCALE),
         ("WEIGHT_DECAY = 0.0", 0.0, Kind.SCALE),
         ("MLP_RATIO = 4.0", 4.0, Kind.SCALE),
         ("ADAM_BETA2 = 0.95", 0.95, Kind.UNIT),
@@ -73,6 +74,7 @@ def test_literals_and_their_kinds(source: str, value: object, kind: Kind) -> Non
         "DEPTH = (-8)**0.5",
         "DEPTH = 1e400",
         "DEPTH = 3j",
+        "DEPTH = 1" + "0" * 400,
         "DEPTH = None",
         "DEPTH = 8\nDEPTH = 9",
         "DEPTH = 8\nif cuda:\n    DEPTH = 9",
@@ -124,7 +126,7 @@ def test_each_number_of_a_tuple_is_a_literal() -> None:
         ('P = "SSSL"  # one of: SSSL, SSL, L', ("SSSL", "SSL", "L")),
         ("P = 'a'  # One of: 'a', \"b-c\", d.e", ("a", "b-c", "d.e")),
         ("N = 4  # one of: 2, 4, 8", (2, 4, 8)),
-        ("X = 0.5 # one of: 0.5, 1e-1, many", (0.5, 0.1)),
+        ("X = 0.5 # one of: 0.5, 1e-1, many, nan, inf", (0.5, 0.1)),
         ('P = "a"  # one of: a, b (b is slower)', ("a", "b")),
         ('P = "a"  # one of: a, b b', ("a", "b")),
     ],
@@ -158,6 +160,9 @@ def test_every_tunable_of_the_seed_model_is_found() -> None:
         ("B = 64*1024", 2**15, "32*1024"),
         ("B = 4 * 8 * 1024", 2**16, "8 * 8 * 1024"),
         ("B = 1 * 1024", 512, "512"),
+        ("B = (64 * 2) * 8", 2048, "2048"),
+        ("B = 64 * (2 * 8)", 2048, "2048"),
+        ("B = 1_024 *  2", 1024, "512 *  2"),
         ("B = 10**3 * 2", 3000, "3000"),
         ("B = 65_536", 2**17, "131_072"),
         ("LR = 3e-4", 2.71e-4, "2.71e-4"),
@@ -191,7 +196,7 @@ def test_writing_touches_nothing_else() -> None:
     assert write(source, find(source), {"LR": "1.0", "UNKNOWN": "2.0"}) == source.replace("LR = 0.04", "LR = 1.0")
 
 
-@pytest.mark.parametrize("source", ["DEPTH = ", "X = '\0'", "(" * 5000])
+@pytest.mark.parametrize("source", ["DEPTH = ", "X = '\0'", "(" * 5000, "X = 1" + " * 1" * 100_000])
 def test_source_that_does_not_parse_is_a_syntax_error(source: str) -> None:
     with pytest.raises(SyntaxError):
         find(source)

@@ -78,7 +78,7 @@ def batches(
     """
     path = part_path(lineage, part.table, part.name)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             stored = file.schema_arrow
             check_version(int((stored.metadata or {}).get(VERSION_KEY, b"1")), path)
             wanted = SCHEMAS[part.table].names if columns is None else list(columns)
@@ -99,7 +99,7 @@ def check(lineage: Path, part: Part) -> str | None:
     """
     path = part_path(lineage, part.table, part.name)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             check_version(int((file.schema_arrow.metadata or {}).get(VERSION_KEY, b"1")), path)
             rows = file.metadata.num_rows
     except FileNotFoundError:
@@ -144,6 +144,7 @@ def _write(lineage: Path, part: Part, data: Iterator[pa.Table]) -> Part:
         compression="zstd",
         use_dictionary=[name for name in schema.names if name not in _UNIQUE],
         write_statistics=True,
+        write_page_checksum=True,
         data_page_size=4 << 20,
     ) as writer:
         for table in _row_groups(data):

@@ -71,7 +71,7 @@ class Evolution:
 
     def _birth(self, store: LineageStore, number: int) -> None:
         parents = self._parents(number)
-        knobs = dict(parents[0][3]) if parents else {knob: 8.0 for knob in KNOBS}
+        knobs = dict(parents[0][3]) if parents else dict.fromkeys(KNOBS, 8.0)
         hypothesis = "the program the run started from" if not parents else self._change(knobs, parents)
         source = SOURCE.format(knobs="\n".join(f"{knob} = {value:g}" for knob, value in knobs.items()))
         model = "anthropic/claude-test" if hypothesis in IDEAS else None
@@ -160,7 +160,9 @@ class Evolution:
         store.append("experiments", schema.experiment_row(self.origin, experiment(born, replicate), result))
 
 
-def make(folder: Path, births: int = 40, seed: int = 0, *, sealing: Sealing | None = None, champion: bool = True) -> Path:
+def make(
+    folder: Path, births: int = 40, seed: int = 0, *, sealing: Sealing | None = None, champion: bool = True
+) -> Path:
     """Write a synthetic run and return its folder."""
     evolution = Evolution(seed, folder.name)
     with LineageStore.create(folder, folder.name, sealing=sealing) as store:

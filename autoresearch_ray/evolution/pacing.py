@@ -70,8 +70,8 @@ def automatic_population(experiments: int | None, slots: int) -> int:
     Greedy is hard to beat when experiments are few: on one landscape, given the same proposals, keep-the-best reached
     0.9749, 0.9703 and 0.9686 after 50, 125 and 300 experiments where two population engines were behind at every one of
     the three; and autoresearch's own 125 experiments took 82 % of their gain in ten sequential keeps. A member that is
-    not the best costs the births that it parents. So there is one member for 50 experiments, beginning at
-    `NEAR_GREEDY`, which a night on one GPU (80 to 100) does not leave.
+    not the best costs the births that it parents, and a second island half of them. So there is one member for 100
+    experiments, beginning at `NEAR_GREEDY`, which several nights on one GPU (80 to 100 experiments each) do not leave.
 
     Many slots turn few rounds: on 16, 125 experiments are 8 rounds of children of the same parents, and only crossover
     unites their separate gains. So there is at least one member for four slots, if each still gets 20 experiments.
@@ -81,7 +81,7 @@ def automatic_population(experiments: int | None, slots: int) -> int:
         slots: experiments that run at a time.
     """
     experiments = 1600 if experiments is None else experiments
-    wanted = max(experiments // 50, slots // 4)
+    wanted = max(experiments // 100, slots // 4)
     return max(NEAR_GREEDY, min(wanted, experiments // 20, max(64, slots)))
 
 

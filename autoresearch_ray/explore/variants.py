@@ -276,5 +276,6 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
             Text(entry["operator"], style="cyan"),
             Text(text.plain(entry["hypothesis"]), no_wrap=True, overflow="ellipsis"),
         )
-    noise = "noise not measured" if shown["sigma"] is None else f"one training varies by ±{shown['sigma']:.4f}"
+    sigma = shown["sigma"]
+    noise = "the noise is not known" if sigma is None else f"one training varies by ±{sigma:.4f}"
     return Group(table, Text(f"★ champion  ◆ was champion, others unconfirmed; {noise}", style="dim"))

@@ -103,11 +103,7 @@ def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json 
 def main() -> None:
     """Run the command line; every error raised on purpose becomes a sentence and its exit code."""
     try:
-        app(standalone_mode=False)
+        app()
     except AutoresearchError as error:
         errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
         sys.exit(error.exit_code)
-    except typer.Abort:
-        sys.exit(130)
-    except KeyboardInterrupt:
-        sys.exit(130)

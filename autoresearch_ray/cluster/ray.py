@@ -5,7 +5,9 @@ Owns every call to Ray and what its failures mean. Decides nothing: the driver d
 
 from __future__ import annotations
 
+import logging
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -129,6 +131,7 @@ class RayCluster:
         self._max_slots = max_slots
         self._folder = None if address else Path(tempfile.mkdtemp(prefix="arr-", dir="/tmp"))
         self._islands: dict[int, Any] = {}
+        self._operators: Any = None
         self._pending: dict[Any, _Pending] = {}
         self._events: deque[Event] = deque()
         _connect(address, self._folder)
@@ -151,10 +154,11 @@ class RayCluster:
 
     def close(self) -> None:
         """End everything this run has on the cluster; a Ray started here is stopped, one that was joined goes on."""
-        for actor in (*self._islands.values(), getattr(self, "_operators", None)):
-            if actor is not None:
-                ray.kill(actor)
-        ray.shutdown()
+        if ray.is_initialized():
+            for actor in (*self._islands.values(), self._operators):
+                if actor is not None:
+                    ray.kill(actor)
+            ray.shutdown()
         if self._folder:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -296,9 +300,11 @@ _FAILURES: tuple[tuple[type[ray.exceptions.RayError], str], ...] = (
 
 
 def _sentence(error: ray.exceptions.RayError) -> str:
-    if isinstance(error, ray.exceptions.RayTaskError):
-        return f"{type(error.cause).__name__}: {error.cause}"
-    return next((text for kind, text in _FAILURES if isinstance(error, kind)), f"{type(error).__name__}")
+    """Return one line: a known failure in our words, anything else by name and first line."""
+    if words := next((words for kind, words in _FAILURES if isinstance(error, kind)), None):
+        return words
+    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+    return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')[:300]}"
 
 
 def _connect(address: str | None, folder: Path | None) -> None:
@@ -309,14 +315,20 @@ def _connect(address: str | None, folder: Path | None) -> None:
     """
     if address and address != "auto":
         _knock(address)
-    options: dict[str, Any] = (
-        {"address": address} if address else {"include_dashboard": False, "_temp_dir": str(folder)}
-    )
+    options: dict[str, Any] = {"address": address} if address else _local_options(folder)
     try:
         ray.init(log_to_driver=False, configure_logging=False, **options)
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
         raise ClusterError(f"Cannot reach {where}: {' '.join(str(error).split())[:300]}") from error
+
+
+def _local_options(folder: Path | None) -> dict[str, Any]:
+    """Return what starts Ray for this run alone, protected by a token of its own unless the user decided otherwise."""
+    # Ray turns token authentication on and, left to itself, keeps one token for all runs in the home directory.
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+    return {"include_dashboard": False, "_temp_dir": str(folder)}
 
 
 def _knock(address: str) -> None:

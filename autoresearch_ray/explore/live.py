@@ -30,7 +30,7 @@ def panel(snapshot: Snapshot) -> RenderableType:
 
 def _summary(snapshot: Snapshot) -> Table:
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
+    table.add_column(style="dim", no_wrap=True, min_width=11)
     table.add_column(overflow="ellipsis", no_wrap=True)
     table.add_row("experiments", _experiments(snapshot))
     table.add_row("births", _births(snapshot))
@@ -38,7 +38,7 @@ def _summary(snapshot: Snapshot) -> Table:
     table.add_row("best so far", score_text(snapshot.best))
     gained = gain(snapshot)
     if gained is not None and snapshot.best and snapshot.seed and snapshot.best.variant_id != snapshot.seed.variant_id:
-        change = Text(f"{-gained:+.4f} bits per byte against the seed (not confirmed on fresh seeds)")
+        change = Text(f"{-gained:+.4f} against the seed (not confirmed on fresh seeds)")
         table.add_row("", change)
         table.add_row("", Text(plain(snapshot.best.hypothesis), style="italic"))
     table.add_row("time", _time(snapshot))
@@ -67,7 +67,7 @@ def _births(snapshot: Snapshot) -> Text:
 
 def _time(snapshot: Snapshot) -> Text:
     elapsed = duration(snapshot.now - snapshot.started_at)
-    if snapshot.ends_at is None:
+    if snapshot.ends_at is None or snapshot.state not in ("running", "draining"):
         return Text(elapsed)
     left = max(0.0, snapshot.ends_at - snapshot.now)
     end = datetime.fromtimestamp(snapshot.ends_at).strftime("%H:%M")
@@ -90,9 +90,7 @@ def _slots(snapshot: Snapshot) -> RenderableType:
         )
     if len(shown) > _MOST_ROWS:
         table.add_row("", "", f"and {len(shown) - _MOST_ROWS} more", "", "")
-    if not shown:
-        return Text("no slot is busy", style="dim")
-    return table
+    return table if shown else Text("no slot is busy", style="dim")
 
 
 def _doing(activity: Activity) -> str:

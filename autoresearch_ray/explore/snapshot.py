@@ -61,6 +61,7 @@ class Snapshot:
     population_size: int
     islands: int
     births: int
+    """Births made so far, the seed among them."""
     experiments: int
     """Trainings that ended, lost ones not counted."""
     max_experiments: int | None
@@ -91,7 +92,7 @@ def take(driver: Driver, state: str) -> Snapshot:
         slots=driver.cluster.slots,
         population_size=driver.population_size,
         islands=len(driver.capacities),
-        births=driver.births,
+        births=driver.births + 1,
         experiments=spent.experiments,
         max_experiments=config.max_experiments,
         max_hours=config.max_hours,

@@ -159,11 +159,11 @@ def _next(summary: Summary) -> Text:
     text = Text("Look further\n", style="bold")
     for command, what in (
         (f"arr lineage tree {name}", "who descends from whom"),
-        (f"arr lineage path {best} {name}", "each step to the best, with its gain"),
+        (f"arr lineage path {best} {name}", "each step to the best"),
         (f"arr lineage show {best} {name} --source", "everything about the best"),
-        (f"{summary.folder}/progress.png", "every experiment and the running best"),
+        (f"{summary.folder}/progress.png", "a picture of every experiment"),
     ):
-        text.append(f"  {command:<44}", style="cyan")
+        text.append(f"  {command:<36}", style="cyan")
         text.append(f"  {what}\n", style="")
     text.right_crop(1)
     return text

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import doubles
+import psutil
+import pytest
+import ray
+import ray.exceptions
+from doubles import ScriptedTrainer
+from events import events_until, experiment, final, trains
+
+from autoresearch_ray.cluster import ray as ray_room
+from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.errors import ClusterError
+from autoresearch_ray.evolution.cluster import Emigrated, IslandLost, Mated, Measured, Progressed, Proposed
+from autoresearch_ray.evolution.island import Member
+from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.variant import Birth, Operator, Status, Variant, variant_id
+
+ray.cloudpickle.register_pickle_by_value(doubles)  # workers do not see the tests
+
+NOISE = Noise(0.001)
+
+
+def variant(number: int, source: str = "LR = 0.5\n") -> Variant:
+    birth = Birth(number, variant_id("t", number), 0, Operator.PARAMETERS, number)
+    return Variant(birth, (), 0, source, "", datetime(2026, 1, 1, tzinfo=timezone.utc))
+
+
+def member(number: int, score: float) -> Member:
+    return Member(variant(number), (score,))
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[RayCluster]:
+    with RayCluster(ScriptedTrainer(), Slot(1, 0.0), max_slots=2) as cluster:  # type: ignore[arg-type]
+        yield cluster
+
+
+def test_slots_are_what_the_cores_allow_up_to_the_limit(cluster: RayCluster) -> None:
+    assert cluster.slots == min(2, os.cpu_count() or 1)
+
+
+def test_a_training_reports_progress_and_then_its_result(cluster: RayCluster) -> None:
+    cluster.train(experiment("a-0", "score 1.25"))
+    seen = events_until(cluster, lambda seen: bool(seen) and isinstance(seen[-1], Measured))
+    assert [event.phase.name for event in seen if isinstance(event, Progressed)] == ["starting", "training"]
+    assert seen[-1] == Measured("a-0", seen[-1].result)  # type: ignore[union-attr]
+    assert seen[-1].result.val_bpb == 1.25  # type: ignore[union-attr]
+
+
+def test_the_worker_process_stays_for_the_next_training(cluster: RayCluster) -> None:
+    processes = set()
+    for number in range(4):
+        cluster.train(experiment(f"w-{number}", "score 1"))
+        processes.add(final(cluster)[0].result.hardware)
+    assert len(processes) <= cluster.slots
+
+
+def test_a_worker_that_dies_is_a_lost_experiment_and_the_next_onetrains(cluster: RayCluster) -> None:
+    cluster.train(experiment("d-0", "die"))
+    cluster.train(experiment("d-1", "score 2"))
+    results = {event.experiment_id: event.result for event in final(cluster, 2)}
+    assert results["d-0"].status is Status.LOST
+    assert "worker process died" in results["d-0"].reason
+    assert results["d-0"].started_at is not None
+    assert results["d-1"].val_bpb == 2
+
+
+def test_a_node_without_the_data_loses_the_experiment_and_says_why(cluster: RayCluster) -> None:
+    cluster.train(experiment("r-0", "refuse"))
+    [event] = final(cluster)
+    assert event.result.status is Status.LOST
+    assert event.result.reason == "DataError: this node does not have the data"
+
+
+def test_at_most_so_many_train_at_once_as_there_are_slots(cluster: RayCluster, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    for number in range(cluster.slots + 2):
+        cluster.train(experiment(f"g-{number}", f"wait {gate}"))
+    events_until(cluster, lambda seen: sum(trains(event) for event in seen) == cluster.slots)
+    assert cluster.next_event(0.5) is None  # the others wait for a slot
+    gate.touch()
+    assert len(final(cluster, cluster.slots + 2)) == cluster.slots + 2
+
+
+def test_an_island_answers_in_the_order_in_which_it_was_asked(cluster: RayCluster) -> None:
+    births = [Birth(number, variant_id("t", number), 0, Operator.PARAMETERS, number) for number in (10, 11)]
+    cluster.rebuild(0, 2, [member(1, 3.0)])
+    cluster.absorb(0, [member(2, 2.0)], NOISE)
+    cluster.mate(0, births, NOISE, 8)
+    cluster.absorb(0, [member(3, 1.0)], NOISE)
+    cluster.emigrate(0, 1, NOISE)
+    answers = final(cluster, 2)
+    [mated] = [event for event in answers if isinstance(event, Mated)]
+    [emigrated] = [event for event in answers if isinstance(event, Emigrated)]
+    assert mated.births == tuple(births)
+    assert [candidates[0].birth.number for candidates in mated.candidates] == [2, 2]
+    assert [gone.variant.birth.number for gone in emigrated.members] == [3]
+
+
+def test_a_lost_island_is_one_event_whatever_it_had_been_asked(cluster: RayCluster) -> None:
+    birth = Birth(12, variant_id("t", 12), 1, Operator.PARAMETERS, 12)
+    cluster.rebuild(1, 2, [member(1, 3.0)])
+    cluster.mate(1, [birth], NOISE, 2)
+    final(cluster)
+    ray.kill(cluster._islands[1])
+    cluster.mate(1, [birth], NOISE, 2)
+    cluster.emigrate(1, 1, NOISE)
+    cluster.mate(1, [birth], NOISE, 2)
+    assert final(cluster) == [IslandLost(1)]
+    assert cluster.next_event(0.5) is None
+    cluster.rebuild(1, 2, [member(4, 1.0)])
+    cluster.mate(1, [birth], NOISE, 2)
+    [mated] = final(cluster)
+    assert mated.candidates[0][0].birth.number == 4
+
+
+def test_operators_answer_with_values_also_when_they_break(cluster: RayCluster) -> None:
+    good = Birth(20, variant_id("t", 20), 0, Operator.PARAMETERS, 20)
+    bad = Birth(21, variant_id("t", 21), 0, Operator.CROSSOVER, 21)
+    cluster.propose(good, [variant(1)], None)
+    cluster.propose(bad, [variant(1)], None)  # a crossover of one parent is a defect of the caller
+    answers = {event.birth: event.answer for event in final(cluster, 2) if isinstance(event, Proposed)}
+    assert isinstance(answers[good], Proposal)
+    assert isinstance(answers[bad], Failure)
+    assert "cannot breed from 1 parents" in answers[bad].reason
+
+
+def test_a_dead_operator_process_is_replaced(cluster: RayCluster) -> None:
+    birth = Birth(22, variant_id("t", 22), 0, Operator.PARAMETERS, 22)
+    ray.kill(cluster._operators)
+    cluster.propose(birth, [variant(1)], None)
+    [first] = final(cluster)
+    assert isinstance(first.answer, Failure)
+    cluster.propose(birth, [variant(1)], None)
+    [second] = final(cluster)
+    assert isinstance(second.answer, Proposal)
+
+
+def test_the_token_is_this_runs_own_and_not_in_the_home_directory(cluster: RayCluster) -> None:
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    kept = Path.home() / ".ray" / "auth_token"
+    assert not kept.exists() or kept.read_text().strip() != os.environ["RAY_AUTH_TOKEN"]
+
+
+def test_every_error_that_a_task_or_actor_can_raise_has_words() -> None:
+    known = tuple(kind for kind, _ in ray_room._FAILURES)
+    kinds = [kind for _, kind in inspect.getmembers(ray.exceptions, inspect.isclass) if issubclass(kind, known)]
+    assert {"WorkerCrashedError", "ActorDiedError", "NodeDiedError", "OutOfMemoryError", "TaskCancelledError"} <= {
+        kind.__name__ for kind in kinds
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [("127.0.0.1:1", "No Ray cluster answers at 127.0.0.1:1"), ("nonsense", "is not a Ray address")],
+)
+def test_an_address_that_nobody_answers_at(address: str, says: str) -> None:
+    with pytest.raises(ClusterError, match=says):
+        ray_room._knock(address)
+
+
+@pytest.mark.slow
+def test_nothing_runs_on_after_the_end_and_no_room_is_a_sentence() -> None:
+    script = Path(__file__).with_name("open_and_close.py")
+    with psutil.Popen([os.sys.executable, str(script)], stdout=-1, text=True) as process:
+        output, _ = process.communicate(timeout=120)
+    assert "No node has room for one experiment, which needs 1 CPU and 0.25 GPU" in output
+    left = [int(word) for word in output.split("pids:")[1].split()]
+    assert left
+    assert not [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]

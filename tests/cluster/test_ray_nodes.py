@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import doubles
+import pytest
+import ray
+from doubles import ScriptedTrainer
+from events import events_until, experiment, final, trains
+
+from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.evolution.cluster import Progressed
+from autoresearch_ray.variant import Status
+
+ray.cloudpickle.register_pickle_by_value(doubles)  # workers do not see the tests
+
+
+@pytest.fixture
+def two_nodes() -> Iterator[Any]:
+    """Two real Ray nodes on this machine that say they have a GPU each."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes.add_node(num_cpus=4, num_gpus=1)
+    nodes.add_node(num_cpus=4, num_gpus=1)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_quarters_of_gpus_on_two_nodes_and_the_loss_of_one(two_nodes: Any, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with RayCluster(ScriptedTrainer(), Slot(1, 0.25), address=two_nodes.address) as cluster:  # type: ignore[arg-type]
+        assert cluster.slots == 8
+        for number in range(8):
+            cluster.train(experiment(f"q-{number}", f"wait {gate}"))
+        seen = events_until(cluster, lambda seen: sum(trains(event) for event in seen) == 8)
+        assert {event.place for event in seen if isinstance(event, Progressed)} == {"GPU 0"}
+        victim = next(iter(two_nodes.worker_nodes))
+        two_nodes.remove_node(victim, allow_graceful=False)
+        lost = final(cluster, 4)
+        assert [event.result.status for event in lost] == [Status.LOST] * 4
+        gate.touch()
+        assert [event.result.status for event in final(cluster, 4)] == [Status.COMPLETED] * 4

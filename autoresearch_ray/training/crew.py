@@ -22,6 +22,7 @@ from autoresearch_ray.errors import SupervisionError
 from autoresearch_ray.training import processes
 from autoresearch_ray.training.launcher import PATIENCE
 from autoresearch_ray.training.limits import SupervisorSettings
+from autoresearch_ray.training.logs import last_exception
 from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
 
 READY_SECONDS = 300.0
@@ -83,6 +84,7 @@ class Crew:
         )
         theirs.close()
         self.scorer: Wire | None = None
+        self._ready = False
         self.scorer_pid = 0
         self.hardware = ""
         self.gpu: str | None = None
@@ -101,24 +103,24 @@ class Crew:
         Raises:
             SupervisionError: one of them failed to start.
         """
-        if self.scorer is not None:
+        if self._ready:
             return
+        self.lost = True  # until the end is reached
         try:
             self.launcher.receive(READY_SECONDS)
             ours, theirs = socket.socketpair()
             self.scorer = Wire(ours)
-            self.scorer_pid = self._fork({"op": "scorer"}, [theirs.fileno()])
-            theirs.close()
+            with theirs:
+                self.scorer_pid = self._fork({"op": "scorer"}, [theirs.fileno()])
             opened = {"op": "open", "data": str(self._settings.data.resolve()), "device": self._settings.device}
             self.scorer.send({**opened, "threads": self._settings.threads})
             answer, _ = self.scorer.receive(READY_SECONDS)
         except (WireClosed, WireTimeout, CrewLost):
-            self.lost = True
             raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
         if "failed" in answer:
-            self.lost = True
             raise SupervisionError(answer["failed"])
         self.hardware, self.gpu = answer["hardware"], answer["gpu"]
+        self._ready, self.lost = True, False
 
     def fork_variant(self, scratch: Path, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
         """Start a variant and return its process.
@@ -171,9 +173,9 @@ class Crew:
                 return
         except CrewLost:
             pass
-        self.close()
         for pid, born in known.items():
             processes.kill(pid, born)
+        self.close()
 
     def close(self) -> None:
         """End both processes and what they started, and delete the slot's folder; twice does no harm."""
@@ -226,12 +228,17 @@ class Crew:
 
     def _lose(self, reason: str) -> NoReturn:
         self.lost = True
-        raise CrewLost(reason)
+        cause = last_exception(self._printed())
+        raise CrewLost(f"{reason} ({cause})" if cause else reason)
 
     def _last_error(self) -> str:
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        lines = self._printed().strip().splitlines()
         return lines[-1] if lines else "it ended without a word"
+
+    def _printed(self) -> str:
+        """Return what launcher and scorer wrote to their standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
 
 
 def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:

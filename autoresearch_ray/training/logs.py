@@ -54,7 +54,8 @@ def reason_of_exit(returncode: int, log: str) -> str:
         log: what `LogTail.text` gave.
     """
     if returncode < 0:
-        return f"killed by {_signal_name(-returncode)}"
+        memory = " (out of memory?)" if returncode == -signal.SIGKILL else ""
+        return f"killed by {_signal_name(-returncode)}{memory}"
     if returncode == 0:
         return "ended without calling evaluate_bpb"
     return last_exception(log) or f"exited with code {returncode}"

@@ -11,7 +11,7 @@ import fcntl
 import os
 import tempfile
 
-TOKENS_A_BATCH = {"cpu": 4096, "cuda": 16_384}
+TOKENS_A_BATCH = {"cpu": 2048, "cuda": 16_384}
 """Tokens whose logits are asked for at a time when a model is scored, by device; at least one row."""
 LEAST_LOGITS_BYTES = 1 << 26
 

@@ -102,7 +102,8 @@ class Trial:
             if self._verdict.status is Status.COMPLETED:
                 self._wait_for_exit()
         except CrewLost as error:
-            self._verdict = Verdict(Status.LOST, str(error))
+            if self._verdict is None:  # else the score is known, and nothing was lost
+                self._verdict = Verdict(Status.LOST, str(error))
 
     def result(self) -> Result:
         """Return what came of it; after the context was left."""

@@ -61,7 +61,7 @@ ValueError: first line
         (1, "sorry\n", "exited with code 1"),
         (3, "", "exited with code 3"),
         (0, "done\n", "ended without calling evaluate_bpb"),
-        (-9, TRACEBACK, "killed by SIGKILL"),
+        (-9, TRACEBACK, "killed by SIGKILL (out of memory?)"),
         (-11, "", "killed by SIGSEGV"),
         (-63, "", "killed by signal 63"),
     ],

@@ -30,8 +30,9 @@ LONG = 120.0
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> SupervisorSettings:
-    return SupervisorSettings(
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SupervisorSettings]:
+    scratch = tmp_path_factory.mktemp("scratch")
+    yield SupervisorSettings(
         data=make_data(tmp_path_factory.mktemp("data")),
         prepare=PREPARE,
         train_seconds=0.2,
@@ -40,8 +41,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> SupervisorSettings:
         grace_seconds=LONG,
         longest_training_seconds=LONG,
         exit_seconds=LONG,
-        scratch=tmp_path_factory.mktemp("scratch"),
+        scratch=scratch,
     )
+    assert list(scratch.iterdir()) == []  # every supervisor of this file is closed by now
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,6 @@ def supervisor(settings: SupervisorSettings) -> Iterator[Supervisor]:
     """Patient: whatever is seen with it does not depend on how busy this machine is."""
     with Supervisor(settings) as made:
         yield made
-    assert settings.scratch is not None
-    assert list(settings.scratch.iterdir()) == []
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,6 @@ def test_a_traceback_shows_the_variants_lines_and_none_of_ours(supervisor: Super
     ("source", "reason"),
     [
         ("import time; time.sleep(1e6)", "drew no batch within 4 s"),
-        (GREETED + "time.sleep(1e6)", "drew no batch within 4 s"),
         (GREETED + "batch()\nwhile True: pass", "did not call evaluate_bpb within 0.2 s"),
         (GREETED + "while True: batch()", "did not call evaluate_bpb within 0.2 s"),
         (GREETED + "batch(); time.sleep(1e6)", "training took longer than 5 s of wall-clock time"),
@@ -385,16 +384,12 @@ def test_a_supervisor_that_is_killed_leaves_nothing(settings: SupervisorSettings
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_launcher_that_is_killed_is_lost_and_replaced(settings: SupervisorSettings) -> None:
+def test_a_trusted_process_that_is_killed_is_lost_and_replaced(settings: SupervisorSettings) -> None:
     with Supervisor(settings) as made:
+        # Long enough to be seen: of a daemon that nobody has seen yet, nobody knows when the launcher is gone.
         result = run(made, DAEMON + "time.sleep(3)\nos.kill(os.getppid(), 9)\ntime.sleep(1e6)")
         assert (result.status, result.reason) == (Status.LOST, "the launcher died")
         wait_until_dead(int(printed(result, "daemon")))
-        assert run(made, HONEST).status is Status.COMPLETED
-
-
-def test_a_scorer_that_is_killed_is_lost_and_replaced(settings: SupervisorSettings) -> None:
-    with Supervisor(settings) as made:
         running = made.run(Experiment("x-0", "x", GREETED + "batch(); time.sleep(1e6)", 1))
         next(running)
         assert made._crew is not None

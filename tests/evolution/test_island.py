@@ -7,12 +7,14 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.evolution.island import SECOND_PARENTS, Island, Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.variant import Birth, Operator, Variant, variant_id
+
+steady = settings(deadline=None, derandomize=True)
 
 NOISE = Noise(sigma=0.01)
 
@@ -94,6 +96,7 @@ def test_more_members_than_capacity_are_refused() -> None:
         make_island(1, 0.5, 0.6)
 
 
+@steady
 @given(st.lists(st.tuples(st.integers(0, 9), st.floats(0.1, 9.0)), max_size=40), st.integers(1, 5))
 def test_an_island_is_bounded_keeps_the_best_and_accounts_for_everyone(
     arrivals: list[tuple[int, float]], capacity: int
@@ -127,6 +130,7 @@ def test_capacity_one_is_greedy_keep_the_best() -> None:
 # --------------------------------------------------------------------------------------------------------------- mating
 
 
+@steady
 @given(st.integers(0, 2**63), st.sampled_from([Operator.PARAMETERS, Operator.CROSSOVER]), st.integers(1, 9))
 def test_mating_depends_on_the_birth_alone(seed: int, operator: Operator, size: int) -> None:
     scores = [0.5, 0.9, 0.7, 0.8, 0.6]

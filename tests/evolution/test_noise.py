@@ -6,10 +6,12 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.evolution.noise import MINIMUM_SCORES, RELATIVE_SIGMA, Noise, NoiseEstimator
+
+steady = settings(deadline=None, derandomize=True)
 
 scores = st.floats(0.1, 10.0)
 noises = st.builds(Noise, st.floats(1e-6, 1.0), st.floats(0.1, 10.0), st.floats(1e-4, 1.0) | st.just(math.inf))
@@ -47,6 +49,11 @@ def test_the_assumption_fades_as_replicates_come_in() -> None:
 def test_one_pair_already_moves_sigma_most_of_the_way_in_logarithm() -> None:
     sigma = estimator_of([("seed", 3.00), ("seed", 3.04)]).estimate().sigma
     assert 0.01 < sigma < 0.03  # the assumption was 0.0015, the pair's own standard deviation is 0.028
+
+
+def test_the_measured_sigma_leaves_the_assumption_out() -> None:
+    assert estimator_of([("a", 1.0), ("b", 5.0)]).measured_sigma is None
+    assert estimator_of([("a", 1.0), ("b", 5.0), ("a", 1.2)]).measured_sigma == pytest.approx(0.2 / 2**0.5)
 
 
 def test_sigma_is_pooled_within_variants_not_across() -> None:
@@ -124,6 +131,7 @@ def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
     assert estimator.estimate() == NoiseEstimator().estimate()
 
 
+@steady
 @given(st.lists(st.tuples(st.sampled_from("abcdefghijkl"), scores), max_size=60))
 def test_an_estimate_is_always_usable(observations: list[tuple[str, float]]) -> None:
     noise = estimator_of(observations).estimate()
@@ -132,6 +140,7 @@ def test_an_estimate_is_always_usable(observations: list[tuple[str, float]]) -> 
     assert noise.sd >= noise.sigma * (1 - 1e-12)
 
 
+@steady
 @given(noises, st.integers(1, 5), scores, scores)
 def test_with_equal_counts_the_order_is_that_of_the_scores(
     noise: Noise, count: int, first: float, second: float
@@ -142,6 +151,7 @@ def test_with_equal_counts_the_order_is_that_of_the_scores(
         assert (means[0] < means[1]) == (first < second)
 
 
+@steady
 @given(noises, st.lists(scores, min_size=1, max_size=6))
 def test_a_posterior_lies_between_prior_and_average(noise: Noise, values: list[float]) -> None:
     posterior = noise.posterior(values)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.evolution.pacing import (
@@ -22,13 +22,17 @@ from autoresearch_ray.evolution.pacing import (
 )
 from autoresearch_ray.variant import Operator
 
+steady = settings(deadline=None, derandomize=True)
 
+
+@steady
 @given(st.integers(1, 50), st.integers(0, 80), st.integers(0, 1000))
 def test_steady_state_fills_up_to_its_width(width: int, in_flight: int, started: int) -> None:
     room = SteadyState(width).room(in_flight, started)
     assert room == max(0, width - in_flight)
 
 
+@steady
 @given(st.integers(1, 9), st.integers(0, 2**32))
 def test_a_brood_ends_before_the_next_begins(brood: int, seed: int) -> None:
     """Births begin one at a time or all at once and end in any order; no two generations overlap."""
@@ -73,6 +77,7 @@ def test_without_a_limit_a_week_is_assumed() -> None:
     assert automatic_population(None, 2) == automatic_population(1600, 2)
 
 
+@steady
 @given(st.integers(1, 10**6), st.integers(1, 2000), st.integers(0, 1000))
 def test_more_experiments_or_slots_never_make_a_smaller_population(experiments: int, slots: int, more: int) -> None:
     members = automatic_population(experiments, slots)
@@ -89,6 +94,7 @@ def test_capacities(population: int, islands: int, shares: list[int]) -> None:
     assert capacities(population, islands) == shares
 
 
+@steady
 @given(st.integers(1, 5000), st.integers(1, 256))
 def test_capacities_share_everything_out_evenly(population: int, islands: int) -> None:
     shares = capacities(population, islands)

@@ -7,12 +7,14 @@ from datetime import datetime, timezone
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.evolution.selection import Member, ranked, tournament
 from autoresearch_ray.variant import Birth, Operator, Variant, variant_id
+
+steady = settings(deadline=None, derandomize=True)
 
 NOISE = Noise(sigma=0.01)
 
@@ -49,6 +51,7 @@ def test_without_a_score_a_member_comes_last() -> None:
     assert numbers(ranked([make_member(0), make_member(1, 99.0)], Noise(sigma=0.1, mean=1.0, sd=0.1))) == [1, 0]
 
 
+@steady
 @given(st.permutations([make_member(n, 0.1 * (n // 2), source="x = 1\n" * (n % 3)) for n in range(8)]))
 def test_ranking_does_not_depend_on_the_order_given(members: list[Member]) -> None:
     assert ranked(members, NOISE) == ranked(sorted(members, key=lambda member: member.variant.birth.number), NOISE)

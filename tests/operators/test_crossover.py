@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.operators.crossover import Merged, merge, merge_sources
@@ -17,6 +17,8 @@ from autoresearch_ray.operators.parameters import mutate
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.tunables import Kind, Tunable, find
 from autoresearch_ray.variant import Birth, Operator, Variant, ast_hash
+
+steady = settings(deadline=None, derandomize=True)
 
 SEED_SOURCE = (Path(__file__).parents[2] / "seed_model" / "train.py").read_text()
 VARIED = """
@@ -197,6 +199,7 @@ def test_the_end_of_the_file_merges_too(ends: tuple[str, str, str]) -> None:
     assert merged_with(first, second, ancestor).source == changed
 
 
+@steady
 @given(programs, programs, seeds)
 def test_merging_with_the_ancestor_gives_the_other_side(ancestor: list[str], other: list[str], seed: int) -> None:
     base, changed = "".join(ancestor), "".join(other)
@@ -208,6 +211,7 @@ def test_merging_with_the_ancestor_gives_the_other_side(ancestor: list[str], oth
 # --------------------------------------------------------------------------------------------------------- the operator
 
 
+@steady
 @given(programs, programs, programs, seeds)
 def test_a_merge_parses_and_differs_from_its_parents_or_is_a_failure(
     first: list[str], second: list[str], ancestor: list[str], seed: int

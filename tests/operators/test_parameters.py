@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.operators.parameters import FIRST_STEP_SIZE, STEP_SIZES, mutate, step
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.tunables import Kind, find, is_layers
 from autoresearch_ray.variant import Birth, Operator, Usage, Variant, ast_hash, variant_id
+
+steady = settings(deadline=None, derandomize=True)
 
 SEED_SOURCE = (Path(__file__).parents[2] / "seed_model" / "train.py").read_text()
 VARIED = """
@@ -53,6 +55,7 @@ def only_step(source: str, step_size: float, seed: int) -> object:
     return step(tunable, step_size, np.random.default_rng(seed))
 
 
+@steady
 @given(sources, seeds, st.none() | st.floats(*STEP_SIZES))
 def test_a_mutation_parses_and_keeps_every_name_type_and_kind(source: str, seed: int, step_size: float | None) -> None:
     proposal = proposed(source, seed, step_size)
@@ -67,6 +70,7 @@ def test_a_mutation_parses_and_keeps_every_name_type_and_kind(source: str, seed:
             assert old.value * new.value > 0 or old.value == 0 or isinstance(old.value, bool)
 
 
+@steady
 @given(sources, seeds)
 def test_a_mutation_is_a_real_change_and_says_exactly_what_changed(source: str, seed: int) -> None:
     proposal = proposed(source, seed)
@@ -77,6 +81,7 @@ def test_a_mutation_is_a_real_change_and_says_exactly_what_changed(source: str, 
     assert proposal.hypothesis == ", ".join(f"{old.key} {old.text} -> {new.text}" for old, new in changed)
 
 
+@steady
 @given(sources, seeds)
 def test_nothing_but_the_literals_changes(source: str, seed: int) -> None:
     def blanked(text: str) -> str:
@@ -87,6 +92,7 @@ def test_nothing_but_the_literals_changes(source: str, seed: int) -> None:
     assert blanked(proposed(source, seed).source) == blanked(source)
 
 
+@steady
 @given(sources, seeds)
 def test_a_mutation_depends_on_nothing_but_parent_and_seed(source: str, seed: int) -> None:
     assert proposed(source, seed, 0.2) == proposed(source, seed, 0.2)
@@ -165,6 +171,7 @@ def test_an_integer_keeps_the_twos_that_it_is_divisible_by(value: int, multiple:
     assert all(isinstance(new, int) and new > 0 and new != value and new % multiple == 0 for new in steps)
 
 
+@steady
 @given(st.floats(1e-9, 1e9), st.floats(*STEP_SIZES), seeds)
 def test_a_scale_steps_by_more_than_rounding_and_at_most_a_factor_of_three(
     value: float, size: float, seed: int
@@ -175,6 +182,7 @@ def test_a_scale_steps_by_more_than_rounding_and_at_most_a_factor_of_three(
     assert float(f"{new:.3g}") == new
 
 
+@steady
 @given(st.floats(1e-5, 1 - 1e-5), st.floats(*STEP_SIZES), seeds)
 def test_a_fraction_stays_in_the_unit_interval(value: float, size: float, seed: int) -> None:
     new = only_step(f"BETA2 = {value!r}", size, seed)
@@ -200,12 +208,14 @@ def test_one_is_left_inwards_by_a_fraction() -> None:
     assert all(0.89 < only_step("WARMDOWN = 1.0", 0.3, seed) < 1 for seed in range(60))
 
 
+@steady
 @given(seeds)
 def test_no_step_returns_to_zero(seed: int) -> None:
     for source in ("LR = 1e-30", "COUNT = 1", "DEPTH = 1", "BETA = 1e-6", "SHIFT = -1e-30"):
         assert only_step(source, 1.0, seed) != 0
 
 
+@steady
 @given(st.floats(*STEP_SIZES), seeds)
 def test_at_a_bound_the_step_goes_the_other_way(size: float, seed: int) -> None:
     assert only_step("LR = 1e-30", size, seed) > 1e-30

@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.operators.tunables import Kind, Tunable, find, is_layers, render, tidy, words, write
+
+steady = settings(deadline=None, derandomize=True)
 
 SEED_SOURCE = (Path(__file__).parents[2] / "seed_model" / "train.py").read_text()
 
@@ -202,6 +204,7 @@ def test_source_that_does_not_parse_is_a_syntax_error(source: str) -> None:
         find(source)
 
 
+@steady
 @given(st.text(alphabet="A=1.5e-2*() #\n\r\t\x0céX_:,", max_size=60))
 def test_whatever_parses_is_found_where_it_stands(source: str) -> None:
     try:
@@ -213,11 +216,13 @@ def test_whatever_parses_is_found_where_it_stands(source: str) -> None:
         assert eval(source[tunable.start : tunable.end]) == tunable.value
 
 
+@steady
 @given(st.floats(1e-9, 1e9), st.sampled_from(["0.04", "4e-2"]))
 def test_a_float_is_spelled_exactly(value: float, text: str) -> None:
     assert only(f"LR = {render(only(f'LR = {text}'), value)}").value == value
 
 
+@steady
 @given(st.floats(1e-6, 1 - 1e-6))
 def test_a_fraction_keeps_three_digits_of_its_distance_from_both_ends(value: float) -> None:
     tidied = tidy(value, Kind.UNIT)

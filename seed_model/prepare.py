@@ -351,8 +351,13 @@ def _read_texts(path: Path, single: bool) -> Iterator[str]:
     if path.suffix == ".parquet":
         yield from _read_parquet(path)
         return
+    with open(path, "rb") as file:
+        start = file.read(8192)
+        if b"\0" in start:
+            return
+        content = start + file.read()
     try:
-        text = path.read_bytes().decode("utf-8").replace("\r\n", "\n")
+        text = content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         return
     if "\0" in text or not text.strip():
@@ -1011,7 +1016,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not locate:
             folder, made = prepare(settings, out)
     except PrepareError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": str(error)}))
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     prepared = is_prepared(folder, matter)
     if as_json:

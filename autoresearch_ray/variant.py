@@ -82,7 +82,7 @@ class Variant:
     program_hash: str | None = None
     usage: Usage = field(default_factory=Usage)
     step_size: float | None = None
-    """`parameters` only: the self-adapted standard deviation of its steps (log scale), inherited by its children."""
+    """The self-adapted standard deviation of parameter steps (log scale) that its children inherit; None is unset."""
 
     @property
     def variant_id(self) -> str:

@@ -153,11 +153,11 @@ def _check_program(path: Path) -> None:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"{path}: the research direction cannot be read ({error}); name one with --set program=FILE."
+            f"{path}: cannot be read ({error}); name a research direction, --set program=FILE."
         ) from error
     if not text.strip():
         raise ConfigError(
-            f"{path} is empty: write down what the search should try, or name another file with --set program=FILE."
+            f"{path} is empty: write down what the search should try, or name another, --set program=FILE."
         )
 
 

@@ -99,6 +99,11 @@ class NoiseEstimator:
         if len(self._variants) > _REMEMBERED:
             self._variants.popitem(last=False)
 
+    @property
+    def measured_sigma(self) -> float | None:
+        """The standard deviation within variants, pooled over replicates, without the assumption; None without any."""
+        return math.sqrt(self._squares / self._freedom) if self._freedom else None
+
     def estimate(self) -> Noise:
         """Return the noise and the prior of true scores, as far as they are known; defined from no observation on.
 

@@ -103,7 +103,8 @@ def score_text(score: Score | None) -> Text:
     if score is None:
         return Text("not scored yet", style="dim")
     runs = _count(score.count, "training")
-    return Text(f"{score.mean:.4f} ± {score.error:.4f} bits per byte ({score.variant_id[:7]}, {runs})")
+    error = "" if score.error is None else f" ± {score.error:.4f}"
+    return Text(f"{score.mean:.4f}{error} bits per byte ({score.variant_id[:7]}, {runs})")
 
 
 def line(driver: Driver, ended: Ended) -> str:

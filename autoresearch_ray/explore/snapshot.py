@@ -26,7 +26,8 @@ class Score:
 
     variant_id: str
     mean: float
-    error: float
+    error: float | None
+    """None while no variant has replicates, so that nothing is known about the noise."""
     count: int
     hypothesis: str
 
@@ -68,8 +69,8 @@ class Snapshot:
     max_hours: float | None
     ends: dict[str, int]
     """How births ended, by status."""
-    sigma: float
-    """Seed noise: the standard deviation of one score."""
+    sigma: float | None
+    """Seed noise: the standard deviation of one score, from replicates; None without any."""
     seed: Score | None
     best: Score | None
     activities: tuple[Activity, ...]
@@ -97,7 +98,7 @@ def take(driver: Driver, state: str) -> Snapshot:
         max_experiments=config.max_experiments,
         max_hours=config.max_hours,
         ends=ends,
-        sigma=driver.state.noise.estimate().sigma,
+        sigma=driver.state.noise.measured_sigma,
         seed=_score(driver, driver.state.seed),
         best=_score(driver, driver.state.best),
         activities=_activities(driver),
@@ -111,8 +112,9 @@ def take(driver: Driver, state: str) -> Snapshot:
 def _score(driver: Driver, standing: Standing | None) -> Score | None:
     if standing is None:
         return None
-    sigma, count = driver.state.noise.estimate().sigma, len(standing.scores)
-    return Score(standing.variant_id, standing.mean, sigma / math.sqrt(count), count, standing.hypothesis)
+    sigma, count = driver.state.noise.measured_sigma, len(standing.scores)
+    error = None if sigma is None else sigma / math.sqrt(count)
+    return Score(standing.variant_id, standing.mean, error, count, standing.hypothesis)
 
 
 def _activities(driver: Driver) -> tuple[Activity, ...]:

@@ -56,12 +56,11 @@ def _ask(script: Path, data: DataConfig, extra: Sequence[str]) -> _Answer:
         raise DataError(f"{script}: there is no such file; seed_model must name a folder with train.py and prepare.py.")
     options = [f"--{key.replace('_', '-')}={value}" for key, value in data.model_dump().items() if value is not None]
     command = [sys.executable, str(script), "--json", *options, *extra]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=None if not extra else subprocess.PIPE, text=True
-    )
-    output, errors = process.communicate()
-    if process.returncode:
-        sentence = (errors or "").strip().splitlines()[-1:] or [f"{script} could not prepare the data (see above)."]
-        raise DataError(sentence[0].removeprefix("error: "))
-    answer = json.loads(output)
-    return _Answer(Path(answer["folder"]), answer["prepared"], answer["made"])
+    finished = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        answer = json.loads(finished.stdout)
+        if "error" in answer:
+            raise DataError(answer["error"])
+        return _Answer(Path(answer["folder"]), answer["prepared"], answer["made"])
+    except (ValueError, KeyError, TypeError):
+        raise DataError(f"{script} failed with exit code {finished.returncode}; what it said is above.") from None

@@ -17,7 +17,8 @@ from autoresearch_ray.lineage.manifest import Part, part_path
 from autoresearch_ray.lineage.schema import BULKY, SCHEMAS, VERSION_KEY, Row, TableName, check_version
 
 ROW_GROUP_ROWS = 2048
-"""Rows a row group at most: what one look at a source has to decompress, and the memory of a merge."""
+ROW_GROUP_BYTES = 16 << 20
+"""A row group is at most so large: what one look at a source has to decompress, and the memory of a merge."""
 
 _UNIQUE = {"variant_id", "experiment_id", "source", "source_hash", "ast_hash", "log_tail", "hypothesis"}
 
@@ -167,7 +168,8 @@ def _row_groups(data: Iterator[pa.Table]) -> Iterator[pa.Table]:
     """Gather small tables, so that merging small parts does not leave small row groups."""
     held: list[pa.Table] = []
     for table in data:
-        if held and sum(map(len, held)) + len(table) > ROW_GROUP_ROWS:
+        gathered = [*held, table]
+        if held and (sum(map(len, gathered)) > ROW_GROUP_ROWS or sum(t.nbytes for t in gathered) > ROW_GROUP_BYTES):
             yield pa.concat_tables(held)
             held = []
         held.append(table)

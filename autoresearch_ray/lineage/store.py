@@ -22,26 +22,11 @@ from autoresearch_ray.lineage.journal import Journal
 from autoresearch_ray.lineage.manifest import Manifest, Obsolete, Part
 from autoresearch_ray.lineage.parts import DamagedPart
 from autoresearch_ray.lineage.schema import TABLES, Row, TableName
+from autoresearch_ray.lineage.sealing import Sealing
 from autoresearch_ray.variant import Birth, Variant
 
 DAMAGED = ".damaged"
 """Suffix under which a corrupt journal is kept for whoever wants to look into it; nothing reads it again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sealing:
-    """When rows leave the journal for Parquet, and when parts are merged."""
-
-    rows: int = 2000
-    """Committed rows that are held in memory and in the journal at most."""
-    bytes: int = 16 << 20
-    """Journal bytes after which rows are sealed, however few they are."""
-    fanout: int = 8
-    """So many parts of one level are merged into one of the next."""
-    merged_bytes: int = 128 << 20
-    """Parts are not merged into larger ones than this."""
-    grace_seconds: float = 60.0
-    """How long merged parts are kept for readers that began before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +163,7 @@ class LineageStore:
             self._entries.clear()
             self._committed += self._uncommitted
             self._uncommitted.clear()
-        full = self._journal.size - self._journal_start >= self._sealing.bytes
-        if len(self._committed) >= self._sealing.rows or (full and self._committed):
+        if self._sealing.due(len(self._committed), self._journal.size - self._journal_start):
             self.seal()
 
     def seal(self) -> None:
@@ -340,7 +324,7 @@ class LineageStore:
     def _compact(self) -> None:
         """Merge neighbouring parts, `fanout` at a time, while a level has so many."""
         for table in TABLES:
-            while group := self._mergeable(table):
+            while group := self._sealing.mergeable(self._readable(table)):
                 number = self._manifest.next_part
                 try:
                     merged = parts.merge(self._lineage, number, group)
@@ -357,15 +341,8 @@ class LineageStore:
                     )
                 )
 
-    def _mergeable(self, table: TableName) -> tuple[Part, ...]:
-        """Return the first `fanout` neighbours of one level that are small enough to be one part, or nothing."""
-        ordered = [part for part in self._manifest.parts_of(table) if part not in self._unreadable]
-        fanout = self._sealing.fanout
-        for start in range(len(ordered) - fanout + 1):
-            group = ordered[start : start + fanout]
-            if len({part.level for part in group}) == 1 and sum(p.bytes for p in group) <= self._sealing.merged_bytes:
-                return tuple(group)
-        return ()
+    def _readable(self, table: TableName) -> list[Part]:
+        return [part for part in self._manifest.parts_of(table) if part not in self._unreadable]
 
     def _drop_obsolete(self) -> None:
         """Delete merged parts whose time has come."""

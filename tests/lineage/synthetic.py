@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from autoresearch_ray.lineage import schema
-from autoresearch_ray.lineage.store import LineageStore, Sealing
+from autoresearch_ray.lineage.sealing import Sealing
+from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage, Variant, variant_id
 
 START = datetime(2025, 11, 24, 21, 0, tzinfo=timezone.utc)

@@ -5,7 +5,8 @@ import synthetic
 
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.lineage import manifest, parts, schema, snapshot
-from autoresearch_ray.lineage.store import LineageStore, Sealing
+from autoresearch_ray.lineage.sealing import Sealing
+from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Status
 
 SMALL = Sealing(rows=10, fanout=3, grace_seconds=0)

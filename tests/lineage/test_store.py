@@ -14,7 +14,8 @@ import synthetic
 from autoresearch_ray.errors import RunError, StorageError
 from autoresearch_ray.lineage import files, journal, manifest, parts, schema
 from autoresearch_ray.lineage import store as store_module
-from autoresearch_ray.lineage.store import LineageStore, Sealing
+from autoresearch_ray.lineage.sealing import Sealing
+from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Result, Status
 
 TIGHT = Sealing(rows=6, fanout=2, grace_seconds=0)
@@ -448,6 +449,6 @@ def test_merged_parts_stay_for_readers_until_their_grace_is_over(
 
 
 def test_large_parts_are_not_merged_further(tmp_path: Path) -> None:
-    store = filled(tmp_path, 8, Sealing(rows=2, fanout=2, merged_bytes=1, grace_seconds=0))
+    store = filled(tmp_path, 8, Sealing(rows=2, fanout=2, merged_rows=1, grace_seconds=0))
     assert {part.level for part in manifest.read(tmp_path).parts} == {0}
     assert sequences(store) == list(range(16))

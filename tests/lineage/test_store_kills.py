@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from autoresearch_ray.lineage import schema, snapshot
 from autoresearch_ray.lineage.journal import frame
-from autoresearch_ray.lineage.store import LineageStore, Sealing
+from autoresearch_ray.lineage.sealing import Sealing
+from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Result, Status
 
 ORIGIN = synthetic.origin("run")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SPLITS = ("train", "val", "holdout")
+FILES = {*(f"{split}.bin" for split in SPLITS), "token_bytes.npy", "tokenizer.json", "meta.json"}
 SHUFFLE_SEED = 1  # of documents and of the rows that are scored; part of the format
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -147,8 +148,8 @@ def prepare(settings: Settings, folder: Path | None = None) -> tuple[Path, bool]
         fcntl.flock(lock, fcntl.LOCK_EX)
         made = not is_prepared(folder, matter)
         if made:
-            if folder.exists() and any(folder.iterdir()) and not (folder / "meta.json").exists():
-                raise PrepareError(f"{folder} is not empty and holds no prepared data; name another folder.")
+            if folder.exists() and not {path.name for path in folder.iterdir()} <= FILES:
+                raise PrepareError(f"{folder} holds other files than prepared data; name another folder.")
             partial = folder.parent / f".{folder.name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -593,7 +594,7 @@ class Packer:
         self.T, self.bos = T, bos
         self._of_length: list[list[np.ndarray]] = [[] for _ in range(T + 2)]
         self._lengths = 0  # bit n is set when there is a piece of n tokens
-        self._count = 0
+        self._count = self._tokens = 0  # pieces, and tokens in them
 
     def add(self, tokens: np.ndarray) -> Iterator[np.ndarray]:
         """Take the tokens (n,) of one document; yields blocks (rows, T + 1) as they get full."""
@@ -605,12 +606,12 @@ class Packer:
             yield block
         if len(tokens) % self.T:
             self._push(np.concatenate([np.array([self.bos], np.uint16), tokens[full * self.T :]]))
-        while self._count >= BUFFERED_PIECES:
+        while self._count >= BUFFERED_PIECES and self._tokens > self.T:
             yield self._row()
 
     def flush(self) -> Iterator[np.ndarray]:
         """Yield what can still be packed; the last row, if it does not get full, is dropped."""
-        while self._count and sum(n * len(pieces) for n, pieces in enumerate(self._of_length)) > self.T:
+        while self._tokens > self.T:
             yield self._row()
 
     def _row(self) -> np.ndarray:
@@ -632,12 +633,14 @@ class Packer:
         self._of_length[len(piece)].append(piece)
         self._lengths |= 1 << len(piece)
         self._count += 1
+        self._tokens += len(piece)
 
     def _pop(self, length: int) -> np.ndarray:
         piece = self._of_length[length].pop()
         if not self._of_length[length]:
             self._lengths ^= 1 << length
         self._count -= 1
+        self._tokens -= length
         return piece
 
 
@@ -1015,7 +1018,7 @@ def main(arguments: list[str] | None = None) -> int:
         made = False
         if not locate:
             folder, made = prepare(settings, out)
-    except PrepareError as error:
+    except (PrepareError, OSError) as error:  # OSError: a full disk, a folder that cannot be written
         if as_json:
             print(json.dumps({"error": str(error)}))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -46,6 +46,49 @@ class DataConfig(_Section):
     """Where the prepared rows are kept; by default a folder of the cache named after these settings."""
 
 
+class ModelConfig(_Section):
+    """One language model that breeds."""
+
+    name: str = Field(min_length=1)
+    """As LiteLLM names it, provider first: `anthropic/claude-sonnet-4-5`, `openai/gpt-5-mini`, `ollama/qwen3`."""
+    weight: float = Field(1.0, gt=0)
+    """How often this model is asked, relative to the others' weights."""
+    usd_per_million_input: float | None = Field(None, ge=0)
+    """Dollars for a million prompt tokens; null takes LiteLLM's table, and `max_cost_usd` needs one of the two."""
+    usd_per_million_output: float | None = Field(None, ge=0)
+    """Dollars for a million tokens of replies, reasoning included; given together with `usd_per_million_input`."""
+    temperature: float | None = Field(None, ge=0.0, le=2.0)
+    """Randomness of the replies: 0 repeats itself, 2 rambles; null is the provider's default."""
+    max_output_tokens: int = Field(16_384, ge=256)
+    """Longest reply, reasoning included. Each call reserves so many under `max_cost_usd`; too few cut replies short."""
+    timeout_seconds: float = Field(300.0, gt=0, le=3600)
+    """Wall-clock allowance of one call. A call that takes longer is given up, and paid for as if it had answered."""
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
+            raise ValueError(
+                f"the price of {self.name} is half: "
+                "usd_per_million_input and usd_per_million_output must be given together"
+            )
+        return self
+
+
+class LlmConfig(_Section):
+    """The language models that mutate and cross over. Without models the run is offline."""
+
+    models: tuple[ModelConfig, ...] = ()
+    """One or several; each birth asks one, chosen by weight. Empty: no language model, no key, no cost."""
+    api_base: str | None = None
+    """Address of an OpenAI-compatible server, as in `http://127.0.0.1:8000/v1`; null asks the provider's own."""
+    max_prompt_tokens: int = Field(32_000, ge=1000)
+    """Longest prompt. What is left out of a longer one is said in operators/prompt.py; ideas go first."""
+    retries: int = Field(3, ge=0, le=10)
+    """Further attempts after a failure that may pass (rate limit, server error, time-out), with growing pauses."""
+    parameters_share: float = Field(0.5, ge=0.0, le=1.0)
+    """Share of one-parent births that turn numbers without a language model. 0 asks for each birth; 1 never does."""
+
+
 class Config(_Section):
     """A run's whole configuration."""
 
@@ -58,6 +101,7 @@ class Config(_Section):
     seed_model: Path = Path("seed_model")
     """A folder with train.py (the first variant) and prepare.py (fixed)."""
     data: DataConfig = DataConfig()
+    llm: LlmConfig = LlmConfig()
     seed: int = Field(0, ge=0, lt=2**63)
     """Seeds every random decision. The same seed and the same order of completion give the same births."""
 
@@ -156,12 +200,21 @@ def dump(config: Config) -> str:
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Yield every key there is, dotted."""
+    """Yield every key there is, dotted; those of a list's items as in `llm.models[].name`."""
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from known_keys(field.annotation, f"{prefix}{name}.")
-        else:
+        inner = subsection(field.annotation)
+        if inner is not field.annotation:
             yield prefix + name
+        if inner:
+            yield from known_keys(inner, f"{prefix}{name}{'.' if inner is field.annotation else '[].'}")
+
+
+def subsection(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a field holds, one or a list of them; None for a plain value."""
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -219,9 +272,9 @@ def _bounds(key: str) -> str:
     section: type[BaseModel] = Config
     *outer, name = key.split(".")
     for part in outer:
-        annotation = section.model_fields[part].annotation
-        assert isinstance(annotation, type)
-        section = annotation
+        section = subsection(section.model_fields[part].annotation) or section
+    if name not in section.model_fields:
+        return ""
     limits = {type(item).__name__: item for item in section.model_fields[name].metadata}
     words = [
         f"{word} {getattr(limits[kind], kind.lower())}"
@@ -233,4 +286,4 @@ def _bounds(key: str) -> str:
     return " and ".join(words)
 
 
-_KEY_PARTS = {part for key in known_keys() for part in key.split(".")}
+_KEY_PARTS = {part.removesuffix("[]") for key in known_keys() for part in key.split(".")}

@@ -55,6 +55,15 @@ def test_dump_reads_back(tmp_path: Path) -> None:
         ("name=a b", "name is 'a b'"),
         ("data=3", "data is 3"),
         ("data.vocab_size=3", "data.vocab_size is 3: must lie between 257 and 65536"),
+        ("llm.models=[{nam: x}]", "the nearest known key is 'llm.models[].name'"),
+        ("llm.models=[{name: a/b, weight: 0}]", "llm.models.weight is 0: must lie above 0"),
+        (
+            "llm.models=[{name: a/b, max_output_tokens: 1}]",
+            "llm.models.max_output_tokens is 1: must lie at or above 256",
+        ),
+        ("llm.models=[{name: a/b, usd_per_million_input: 1}]", "the price of a/b is half"),
+        ("llm.models=gpt-4o", "llm.models is 'gpt-4o'"),
+        ("llm.retries=-1", "llm.retries is -1: must lie between 0 and 10"),
         ("seed", "expected key=value"),
         ("seed.a=1", "seed"),
         ("seed=[1", "not valid YAML"),
@@ -86,7 +95,7 @@ def test_every_key_is_documented_where_it_is_defined() -> None:
         section = Config
         *outer, name = key.split(".")
         for part in outer:
-            section = section.model_fields[part].annotation  # type: ignore[assignment]
+            section = configuration.subsection(section.model_fields[part.removesuffix("[]")].annotation)  # type: ignore[assignment]
         assert section.model_fields[name].description, key
     assert set(yaml.safe_load(configuration.dump(Config()))) == {
         key.split(".")[0] for key in configuration.known_keys()

@@ -1,0 +1,77 @@
+"""What a language model is asked with: parents, ideas, the program and the contract. Frozen records, no behaviour.
+
+Does not own how they are worded (prompt.py) or where they come from (the driver).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from autoresearch_ray.variant import Birth, Status, Variant
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation with a language model."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What the evolved program has to keep."""
+
+    file: str = "train.py"
+    """Name of the file that evolves."""
+    metric: str = "val_bpb"
+    goal: Literal["minimize", "maximize"] = "minimize"
+    scored: bool = True
+    """True: prepare.py feeds and scores the program. False: the program measures itself and prints the metric."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A parent and what is known of its score."""
+
+    variant: Variant
+    mean: float | None
+    """Posterior mean of its score, in the metric's own direction; None before its first score."""
+    error: float | None
+    """Standard error of the mean, or None."""
+    count: int
+    """Trainings behind the mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idea:
+    """What another birth tried and how it ended."""
+
+    variant_id: str
+    hypothesis: str
+    status: Status
+    gain: float | None
+    """How much better than its parent it scored: positive is better, whatever the metric's direction."""
+    error: float | None
+    """Standard error of the gain, or None."""
+    reason: str
+    """Empty when completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Everything that one prompt is made of."""
+
+    birth: Birth
+    parents: tuple[Parent, ...]
+    """One for a mutation; two for a crossover, the better first. A reply edits the first one's source."""
+    ancestor: Variant | None
+    """Crossover only: the parents' nearest common ancestor."""
+    program: str
+    """The text of program.md."""
+    ideas: tuple[Idea, ...]
+    """Newest first; the last are left out first where the prompt grows too long."""
+    facts: tuple[str, ...]
+    """Plain sentences on budget, hardware and limits."""
+    contract: Contract = Contract()

@@ -238,9 +238,18 @@ def _print_traceback(error: BaseException) -> None:
 
 
 def _import_torch(device: str) -> None:
-    """Import what a training would otherwise import itself, at a cost of seconds."""
-    for name in PRELOADED[device]:
-        importlib.import_module(name)
+    """Import what a training would otherwise import itself, at a cost of seconds.
+
+    Inductor asks at its import whether there is a GPU; that would start CUDA here, and a fork does not survive that.
+    """
+    cuda = importlib.import_module("torch.cuda")
+    asks = cuda.is_available
+    cuda.is_available = lambda: device == "cuda"  # type: ignore[attr-defined]
+    try:
+        for name in PRELOADED[device]:
+            importlib.import_module(name)
+    finally:
+        cuda.is_available = asks  # type: ignore[attr-defined]
 
 
 def _threads() -> int:

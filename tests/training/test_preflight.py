@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.preflight import LARGEST_SOURCE, refusal
+from autoresearch_ray.training.preflight import LARGEST_SOURCE, inspect, refusal
 from autoresearch_ray.variant import ast_hash
 
 GOOD = """
@@ -29,7 +29,8 @@ SEED_MODEL = Path(__file__).parents[2] / "seed_model" / "train.py"
     ],
 )
 def test_what_may_be_trained(source: str) -> None:
-    assert refusal(source, parents=[ast_hash("x = 1")], known={ast_hash("x = 2"): "b"}) is None
+    assert refusal(source) is None
+    assert inspect(source).identity == ast_hash(source)
 
 
 @pytest.mark.parametrize(
@@ -52,10 +53,10 @@ def test_what_may_not(source: str, words: str) -> None:
     assert re.search(words, reason)
 
 
-def test_no_change_and_duplicates_are_named() -> None:
-    other = "# a comment\n" + GOOD
-    assert refusal(other, parents=[ast_hash(GOOD)]) == "nothing changed but comments or layout"
-    assert refusal(other, known={ast_hash(GOOD): "4f2a"}) == "it is the same program as variant 4f2a"
+def test_the_same_program_in_other_words_has_the_same_identity() -> None:
+    assert inspect("# a comment\n" + GOOD).identity == inspect(GOOD).identity
+    assert inspect(GOOD + "\nx = 1").identity != inspect(GOOD).identity
+    assert inspect("def f(:").identity is None
 
 
 def test_nothing_is_run_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

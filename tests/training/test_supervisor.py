@@ -21,7 +21,7 @@ from programs import BY_HAND, FIXED_TABLE, GREETED, HONEST, SCORED
 from small_data import SEQUENCE_LENGTH, VOCAB_SIZE, make_data
 
 from autoresearch_ray.errors import DataError, SupervisionError
-from autoresearch_ray.training import crew, processes
+from autoresearch_ray.training import launching, processes
 from autoresearch_ray.training.supervisor import Phase, Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result, Status
 
@@ -181,6 +181,16 @@ def test_a_scored_variant_that_does_not_end_is_ended(strict: Supervisor) -> None
     result = run(strict, SCORED + "print(answer, flush=True)\ntime.sleep(1e6)")
     assert result.status is Status.COMPLETED
     assert f"{{'val_bpb': {result.val_bpb}}}" in result.log_tail
+
+
+def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_variants(strict: Supervisor) -> None:
+    expected = run(strict, SCORED).val_bpb
+    assert strict._crew is not None
+    os.kill(strict._crew.scorer_pid, signal.SIGSTOP)
+    late = run(strict, GREETED + "evaluate(dtype='bfloat16')")
+    os.kill(strict._crew.scorer_pid, signal.SIGCONT)
+    assert late.reason.startswith("scoring took longer")
+    assert run(strict, SCORED).val_bpb == expected
 
 
 def test_a_crash_after_the_score_does_not_matter(supervisor: Supervisor) -> None:
@@ -447,7 +457,7 @@ def test_a_variant_sees_only_what_is_listed(settings: SupervisorSettings, monkey
         *("AUTORESEARCH_CHANNEL", "HOME", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
         *("PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "USER"),
     }
-    assert set(environment) <= ours | set(crew.ALLOWED_VARIABLES)
+    assert set(environment) <= ours | set(launching.ALLOWED_VARIABLES)
     assert "secret" not in printed(result, "launcher") + str(environment)
     descriptors = {int(fd): target for fd, target in json.loads(printed(result, "descriptors")).items()}
     assert set(descriptors) == {0, 1, 2, 3, 4, 5}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.crew import ALLOWED_VARIABLES, base_environment, remove
+from autoresearch_ray.training.launching import ALLOWED_VARIABLES, base_environment, remove
 
 
 def test_only_listed_variables_are_passed_on() -> None:

@@ -1,126 +1,36 @@
-"""The trusted processes of one slot, as their supervisor holds them: started once, warm, spoken to, ended.
+"""The trusted processes of one slot that trains and scores: a launcher and a scorer, and the fixed prepare.py.
 
-Owns the slot's folder (a copy of prepare.py, scratch folders). Does not own what an experiment is (session.py).
+Owns the read-only copy of prepare.py. Does not own what an experiment is (session.py).
 """
 
 from __future__ import annotations
 
-import os
 import py_compile
-import shutil
 import socket
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any
 
 from autoresearch_ray.errors import SupervisionError
-from autoresearch_ray.training import processes
-from autoresearch_ray.training.launcher import PATIENCE
+from autoresearch_ray.training.launching import READY_SECONDS, LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
-from autoresearch_ray.training.logs import last_exception
-from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
-
-READY_SECONDS = 300.0
-"""To import torch, which a cold network disk can make slow."""
-ANSWER_SECONDS = PATIENCE + 10.0
-ALLOWED_VARIABLES = (
-    "CUDA_DEVICE_ORDER",
-    "CUDA_HOME",
-    "CUDA_MPS_LOG_DIRECTORY",
-    "CUDA_MPS_PIPE_DIRECTORY",
-    "CUDA_PATH",
-    "CUDA_VISIBLE_DEVICES",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "LD_LIBRARY_PATH",
-    "NVIDIA_DRIVER_CAPABILITIES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "PATH",
-    "TZ",
-)
-"""What a variant's process, and the launcher before it, may see of our environment."""
+from autoresearch_ray.training.wire import Wire, WireClosed
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How the variant's own process ended."""
-
-    code: int | None
-    """Its exit code, minus the number of a signal, or None if it is not known."""
-    peak_memory_bytes: int | None
-    """Its peak resident memory."""
-
-
-class CrewLost(Exception):
-    """The launcher or the scorer died or does not answer; `str(error)` says which."""
-
-
-class Crew:
+class Crew(LauncherClient):
     """One launcher and one scorer. Starting does not wait; `wait_ready` does."""
 
     def __init__(self, settings: SupervisorSettings) -> None:
+        """Start the launcher (Raises SupervisionError: prepare.py cannot be read)."""
+        prepare = _read(settings.prepare)
+        super().__init__(settings.device, settings.threads, settings.scratch)
+        self.library = _make_library(prepare, self.folder)
         self._settings = settings
-        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=settings.scratch))
-        self.library = _copy_library(settings.prepare, self.folder)
-        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
-        ours, theirs = socket.socketpair()
-        self.launcher = Wire(ours)
-        command = [sys.executable, "-m", "autoresearch_ray.training.launcher"]
-        self._process = subprocess.Popen(
-            [*command, str(theirs.fileno()), settings.device, str(self.folder)],
-            cwd=Path(__file__).parents[2],
-            env=base_environment(os.environ, settings.threads),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
-        )
-        theirs.close()
         self.scorer: Wire | None = None
-        self._ready = False
         self.scorer_pid = 0
         self.hardware = ""
         self.gpu: str | None = None
-        self.ended: Ended | None = None
-        self.lost = False
         self._turn = 0
-
-    @property
-    def pid(self) -> int:
-        """The launcher's process."""
-        return self._process.pid
-
-    def wait_ready(self) -> None:
-        """Wait until the launcher has imported torch and the scorer has opened the targets.
-
-        Raises:
-            SupervisionError: one of them failed to start.
-        """
-        if self._ready:
-            return
-        self.lost = True  # until the end is reached
-        try:
-            self.launcher.receive(READY_SECONDS)
-            ours, theirs = socket.socketpair()
-            self.scorer = Wire(ours)
-            with theirs:
-                self.scorer_pid = self._fork({"op": "scorer"}, [theirs.fileno()])
-            opened = {"op": "open", "data": str(self._settings.data.resolve()), "device": self._settings.device}
-            self.scorer.send({**opened, "threads": self._settings.threads})
-            answer, _ = self.scorer.receive(READY_SECONDS)
-        except (WireClosed, WireTimeout, CrewLost):
-            raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
-        if "failed" in answer:
-            raise SupervisionError(answer["failed"])
-        self.hardware, self.gpu = answer["hardware"], answer["gpu"]
-        self._ready, self.lost = True, False
 
     def fork_variant(self, scratch: Path, environment: Mapping[str, str], descriptors: Sequence[int]) -> int:
         """Start a variant and return its process.
@@ -133,14 +43,8 @@ class Crew:
         Raises:
             CrewLost: the launcher is gone, or cannot fork.
         """
-        self.ended = None
         order = {"op": "variant", "scratch": str(scratch), "library": str(self.library), "environment": environment}
-        return self._fork(order, descriptors)
-
-    def hear_launcher(self) -> None:
-        """Take what the launcher has to say about who ended (Raises CrewLost)."""
-        for message in self._heard(self.launcher, "the launcher died"):
-            self._note(message)
+        return self.fork(order, descriptors)
 
     def hear_scorer(self) -> Iterator[dict[str, Any]]:
         """Yield what the scorer has to say, if anything (Raises CrewLost)."""
@@ -157,123 +61,39 @@ class Crew:
             self._lose("the scorer died")
         return self._turn
 
-    def clear(self, known: Mapping[int, float]) -> None:
-        """End everything that the variant started; when the launcher is gone too, at least what is known of it.
-
-        Never raises: a crew that cannot do it is marked as lost, and ended.
-
-        Args:
-            known: processes seen lately, as time of birth by number.
-        """
-        try:
-            if not self.lost:
-                answer = self._request({"op": "clear"}, (), "cleared")
-                if self.ended is None:
-                    self.ended = Ended(answer["code"], answer["peak_memory_bytes"])
-                return
-        except CrewLost:
-            pass
-        for pid, born in known.items():
-            processes.kill(pid, born)
-        self.close()
-
     def close(self) -> None:
         """End both processes and what they started, and delete the slot's folder; twice does no harm."""
-        self.lost = True
-        self.launcher.close()
         if self.scorer is not None:
             self.scorer.close()
-        try:
-            self._process.wait(ANSWER_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._errors.close()
-        remove(self.folder)
+        super().close()
 
-    def _heard(self, wire: Wire, when_closed: str) -> Iterator[dict[str, Any]]:
-        try:
-            while True:
-                yield wire.receive(0.0)[0]
-        except WireTimeout:
-            return
-        except WireClosed:
-            self._lose(when_closed)
-
-    def _fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
-        pid: int = self._request(order, descriptors, "forked")["forked"]
-        return pid
-
-    def _request(self, order: Mapping[str, Any], descriptors: Sequence[int], expected: str) -> dict[str, Any]:
-        """Ask the launcher and return its answer; who ended meanwhile is noted."""
-        deadline = time.monotonic() + ANSWER_SECONDS
-        try:
-            self.launcher.send(order, descriptors)
-            while True:
-                answer, _ = self.launcher.receive(max(0.0, deadline - time.monotonic()))
-                if expected in answer:
-                    return answer
-                if "failed" in answer:
-                    self._lose(f"the launcher failed ({answer['failed']})")
-                self._note(answer)
-        except WireClosed:
-            self._lose("the launcher died")
-        except WireTimeout:
-            self._lose("the launcher does not answer")
-
-    def _note(self, message: Mapping[str, Any]) -> None:
-        if message["ended"] == "scorer":
-            self._lose("the scorer died")
-        self.ended = Ended(message["code"], message["peak_memory_bytes"])
-
-    def _lose(self, reason: str) -> NoReturn:
-        self.lost = True
-        cause = last_exception(self._printed())
-        raise CrewLost(f"{reason} ({cause})" if cause else reason)
-
-    def _last_error(self) -> str:
-        lines = self._printed().strip().splitlines()
-        return lines[-1] if lines else "it ended without a word"
-
-    def _printed(self) -> str:
-        """Return what launcher and scorer wrote to their standard error."""
-        self._errors.seek(0)
-        return self._errors.read().decode(errors="replace")
+    def _complete(self) -> None:
+        """Start the scorer, and wait until it has opened the targets (Raises SupervisionError)."""
+        ours, theirs = socket.socketpair()
+        self.scorer = Wire(ours)
+        with theirs:
+            self.scorer_pid = self._fork({"op": "scorer"}, [theirs.fileno()])
+        opened = {"op": "open", "data": str(self._settings.data.resolve()), "device": self._settings.device}
+        self.scorer.send({**opened, "threads": self._settings.threads})
+        answer, _ = self.scorer.receive(READY_SECONDS)
+        if "failed" in answer:
+            raise SupervisionError(answer["failed"])
+        self.hardware, self.gpu = answer["hardware"], answer["gpu"]
 
 
-def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return the environment of the launcher: what is allowed of ours, and what torch and Python should know."""
-    kept = {name: ours[name] for name in ALLOWED_VARIABLES if name in ours}
-    return kept | {
-        "MKL_NUM_THREADS": str(threads),
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONHASHSEED": "0",
-    }
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder and what a variant made in it, however it is nested or protected. Follows no links."""
+def _read(prepare: Path) -> bytes:
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except RecursionError:
-        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-    if os.path.lexists(folder):
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+        return prepare.read_bytes()
+    except OSError as error:
+        raise SupervisionError(f"{prepare}: cannot be read ({error.strerror}).") from error
 
 
-def _copy_library(prepare: Path, folder: Path) -> Path:
-    """Copy prepare.py, with its bytecode, to a read-only folder of its own (Raises SupervisionError: not there)."""
+def _make_library(prepare: bytes, folder: Path) -> Path:
+    """Write prepare.py, with its bytecode, to a read-only folder of its own."""
     library = folder / "library"
     library.mkdir()
     copy = library / "prepare.py"
-    try:
-        shutil.copyfile(prepare, copy)
-    except OSError as error:
-        remove(folder)
-        raise SupervisionError(f"{prepare}: cannot be read ({error.strerror}).") from error
+    copy.write_bytes(prepare)
     bytecode = py_compile.compile(str(copy), quiet=2)
     for path in (copy, *([Path(bytecode)] if bytecode else [])):
         path.chmod(0o444)

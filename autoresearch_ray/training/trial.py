@@ -21,9 +21,10 @@ from typing import Any, Literal
 
 from autoresearch_ray.training import memory
 from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
-from autoresearch_ray.training.crew import Crew, CrewLost, base_environment, remove
+from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
 from autoresearch_ray.training.launcher import CHANNEL
+from autoresearch_ray.training.launching import CrewLost, base_environment, remove
 from autoresearch_ray.training.limits import SupervisorSettings, Verdict, overdue
 from autoresearch_ray.training.logs import LogTail, reason_of_exit
 from autoresearch_ray.training.protocol import LineBuffer, ProtocolViolation, encode, parse

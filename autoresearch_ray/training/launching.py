@@ -1,0 +1,236 @@
+"""The launcher of one slot, as its supervisor holds it: started once, spoken to, ended with all that it started.
+
+Owns the slot's folder and the environment of what runs in it. Does not own what is launched (crew.py, reported.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, NoReturn
+
+from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training import processes
+from autoresearch_ray.training.launcher import PATIENCE
+from autoresearch_ray.training.logs import last_exception
+from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
+
+READY_SECONDS = 300.0
+"""To import torch, which a cold network disk can make slow."""
+ANSWER_SECONDS = PATIENCE + 10.0
+ALLOWED_VARIABLES = (
+    "CUDA_DEVICE_ORDER",
+    "CUDA_HOME",
+    "CUDA_MPS_LOG_DIRECTORY",
+    "CUDA_MPS_PIPE_DIRECTORY",
+    "CUDA_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "PATH",
+    "TZ",
+)
+"""What a variant's process, and the launcher before it, may see of our environment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How the variant's own process ended."""
+
+    code: int | None
+    """Its exit code, minus the number of a signal, or None if it is not known."""
+    peak_memory_bytes: int | None
+    """Its peak resident memory."""
+
+
+class CrewLost(Exception):
+    """The launcher or the scorer died or does not answer; `str(error)` says which."""
+
+
+class LauncherClient:
+    """One launcher. Starting does not wait; `wait_ready` does."""
+
+    def __init__(self, preload: Literal["cpu", "cuda", "nothing"], threads: int, scratch: Path | None) -> None:
+        """Start the launcher.
+
+        Args:
+            preload: what it imports before it forks, a key of `launcher.PRELOADED`.
+            threads: that a variant may use.
+            scratch: where the slot's folder is made; None is the system's folder for temporary files.
+        """
+        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=scratch))
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        ours, theirs = socket.socketpair()
+        self.launcher = Wire(ours)
+        command = [sys.executable, "-m", "autoresearch_ray.training.launcher"]
+        self._process = subprocess.Popen(
+            [*command, str(theirs.fileno()), preload, str(self.folder)],
+            cwd=Path(__file__).parents[2],
+            env=base_environment(os.environ, threads),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+        theirs.close()
+        self._ready = False
+        self.ended: Ended | None = None
+        self.lost = False
+
+    @property
+    def pid(self) -> int:
+        """The launcher's process."""
+        return self._process.pid
+
+    def __enter__(self) -> LauncherClient:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def wait_ready(self) -> None:
+        """Wait until the launcher has imported what it preloads.
+
+        Raises:
+            SupervisionError: it failed to start.
+        """
+        if self._ready:
+            return
+        self.lost = True  # until the end is reached
+        try:
+            self.launcher.receive(READY_SECONDS)
+            self._complete()
+        except (WireClosed, WireTimeout, CrewLost):
+            raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
+        self._ready, self.lost = True, False
+
+    def fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+        """Start a variant and return its process (Raises CrewLost: the launcher is gone, or cannot fork)."""
+        self.ended = None
+        return self._fork(order, descriptors)
+
+    def hear_launcher(self) -> None:
+        """Take what the launcher has to say about who ended (Raises CrewLost)."""
+        for message in self._heard(self.launcher, "the launcher died"):
+            self._note(message)
+
+    def clear(self, known: Mapping[int, float]) -> None:
+        """End everything that the variant started; when the launcher is gone too, at least what is known of it.
+
+        Never raises: a launcher that cannot do it is marked as lost, and ended.
+
+        Args:
+            known: processes seen lately, as time of birth by number.
+        """
+        try:
+            if not self.lost:
+                answer = self._request({"op": "clear"}, (), "cleared")
+                if self.ended is None:
+                    self.ended = Ended(answer["code"], answer["peak_memory_bytes"])
+                return
+        except CrewLost:
+            pass
+        for pid, born in known.items():
+            processes.kill(pid, born)
+        self.close()
+
+    def close(self) -> None:
+        """End the launcher and what it started, and delete the slot's folder; twice does no harm."""
+        self.lost = True
+        self.launcher.close()
+        try:
+            self._process.wait(ANSWER_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+        remove(self.folder)
+
+    def _complete(self) -> None:
+        """Do what else a slot needs before its first experiment."""
+
+    def _heard(self, wire: Wire, when_closed: str) -> Iterator[dict[str, Any]]:
+        try:
+            while True:
+                yield wire.receive(0.0)[0]
+        except WireTimeout:
+            return
+        except WireClosed:
+            self._lose(when_closed)
+
+    def _fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
+        pid: int = self._request(order, descriptors, "forked")["forked"]
+        return pid
+
+    def _request(self, order: Mapping[str, Any], descriptors: Sequence[int], expected: str) -> dict[str, Any]:
+        """Ask the launcher and return its answer; who ended meanwhile is noted."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        try:
+            self.launcher.send(order, descriptors)
+            while True:
+                answer, _ = self.launcher.receive(max(0.0, deadline - time.monotonic()))
+                if expected in answer:
+                    return answer
+                if "failed" in answer:
+                    self._lose(f"the launcher failed ({answer['failed']})")
+                self._note(answer)
+        except WireClosed:
+            self._lose("the launcher died")
+        except WireTimeout:
+            self._lose("the launcher does not answer")
+
+    def _note(self, message: Mapping[str, Any]) -> None:
+        if message["ended"] == "scorer":
+            self._lose("the scorer died")
+        self.ended = Ended(message["code"], message["peak_memory_bytes"])
+
+    def _lose(self, reason: str) -> NoReturn:
+        self.lost = True
+        cause = last_exception(self._printed())
+        raise CrewLost(f"{reason} ({cause})" if cause else reason)
+
+    def _last_error(self) -> str:
+        lines = self._printed().strip().splitlines()
+        return lines[-1] if lines else "it ended without a word"
+
+    def _printed(self) -> str:
+        """Return what the launcher, and a scorer, wrote to their standard error."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")
+
+
+def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:
+    """Return the environment of the launcher: what is allowed of ours, and what torch and Python should know."""
+    kept = {name: ours[name] for name in ALLOWED_VARIABLES if name in ours}
+    return kept | {
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+
+
+def remove(folder: Path) -> None:
+    """Delete a folder and what a variant made in it, however it is nested or protected. Follows no links."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+    if os.path.lexists(folder):
+        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)

@@ -425,7 +425,7 @@ def download_all(paths: list[Path], base_url: str, pause: float = 1.0) -> None:
 
 
 def download(url: str, path: Path, progress: Progress, pause: float = 1.0) -> None:
-    """Fetch one shard into `path`: resumes a partial file, retries, and checks the length and the Parquet footer."""
+    """Fetch one shard into `path`: resumes a partial file, retries, and checks its length and content."""
     partial, reason = path.with_suffix(".part"), ""
     for attempt in range(ATTEMPTS):
         if attempt:
@@ -441,7 +441,7 @@ def download(url: str, path: Path, progress: Progress, pause: float = 1.0) -> No
         except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
             reason = str(error) or type(error).__name__
         else:
-            if is_shard(partial):
+            if is_shard(partial, thorough=True):
                 partial.replace(path)
                 return
             partial.unlink()
@@ -472,14 +472,18 @@ def _fetch_rest(url: str, partial: Path, progress: Progress) -> None:
         raise OSError(f"the connection ended after {size} of {total} bytes")
 
 
-def is_shard(path: Path) -> bool:
-    """Return whether the file is Parquet to its end and has a column `text`."""
+def is_shard(path: Path, thorough: bool = False) -> bool:
+    """Return whether the file is Parquet with a column `text`: by its footer, or `thorough` by reading it all."""
     import pyarrow
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            return "text" in file.schema_arrow.names
+        with pyarrow.parquet.ParquetFile(path, page_checksum_verification=thorough) as file:
+            if "text" not in file.schema_arrow.names:
+                return False
+            for _ in file.iter_batches(columns=["text"]) if thorough else ():
+                pass
+            return True
     except (pyarrow.ArrowException, OSError):
         return False
 

@@ -90,11 +90,11 @@ def test_the_model_looks_only_at_the_past(folder: Path) -> None:
     assert min(seen["windows"]) < 64 == seen["windows"][-1]
 
 
-def test_a_seed_changes_the_score(folder: Path) -> None:
-    first, second = (re.search(r"val_bpb: +([\d.]+)", run(folder, seed=seed)) for seed in (1, 2))
-    assert first is not None
-    assert second is not None
-    assert first[1] != second[1]
+def test_a_seed_changes_the_initial_weights(folder: Path) -> None:
+    """That it changes the order of the data too is tested with the loader."""
+    setup = "import sys; exec(open(sys.argv[1]).read().split('# Training\\n')[0]); print(model.embedding.weight.sum())"
+    first, again, other = (run(folder, "-c", setup, str(SCRIPT), seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_a_loss_that_is_not_finite_ends_it(folder: Path, tmp_path: Path) -> None:

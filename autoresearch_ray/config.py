@@ -133,6 +133,15 @@ class Config(_Section):
     """Hours of wall-clock time; nothing new is started after it, and what trains is finished. Null is no limit."""
     max_cost_usd: float | None = Field(20.0, ge=0)
     """Dollars for language models; null is no limit."""
+    target: float | None = None
+    """End the run once the best's posterior mean has reached this score; null never."""
+    plateau: int | None = Field(None, ge=1)
+    """End the run after so many births without a better best; null never."""
+    finish_by: str | None = Field(None, pattern=r"^([01]?\d|2[0-3]):[0-5]\d$")
+    """A time of day on this machine's clock, as in `08:00`: nothing is begun that would end later. Null is no limit."""
+    notify: str | None = Field(None, pattern=r"^https?://")
+    """A URL that gets a plain HTTP POST (JSON with `run`, `event`, `text`) at a champion, a stall, when all language
+    models are down, and at the end."""
 
     train_seconds: float = Field(300.0, gt=0, le=86400)
     """Training budget of one experiment, on its own clock: exclusive-equivalent GPU seconds, or CPU seconds divided by

@@ -40,6 +40,8 @@ class Operator(str, Enum):
     """Two parents."""
     MUTATION = "mutation"
     """One parent, a language model."""
+    PERSON = "person"
+    """Written by a person and put into a running search, as a child of the seed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick(tmp_path: Path, corpus: Path) -> Path:
-    """A configuration for seconds: the real seed model and program on that corpus, runs below a folder of the test's."""
+    """A configuration for seconds: the real seed model and program on that corpus, runs in a folder of the test's."""
     path = tmp_path / "quick.yaml"
     values = {
         "data": {

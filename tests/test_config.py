@@ -80,7 +80,7 @@ def test_bad_input_gets_a_sentence(override: str, says: str) -> None:
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match="bad.yaml") as caught:
+    with pytest.raises(ConfigError, match=r"bad\.yaml") as caught:
         configuration.load(path)
     assert says in str(caught.value)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,11 +12,14 @@ from rich.text import Text
 
 from autoresearch_ray import __version__
 from autoresearch_ray import config as configuration
+from autoresearch_ray.cli import controls, planning
 from autoresearch_ray.cli import lineage as lineage_commands
+from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.errors import AutoresearchError
+from autoresearch_ray.errors import AutoresearchError, UsageError
 from autoresearch_ray.explore import live, snapshot
 from autoresearch_ray.lineage import query
+from autoresearch_ray.training import preflight
 
 app = typer.Typer(
     name="autoresearch-ray",
@@ -30,6 +34,7 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML 
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
+Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster: auto, or host:port.")]
 RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; default: the newest.")]
 
 
@@ -61,17 +66,68 @@ def run(
     config: ConfigFile = None,
     override: Overrides = None,
     name: Annotated[str | None, typer.Option("--name", help="The run's name; default: the date, as nov24.")] = None,
-    address: Annotated[str | None, typer.Option("--address", help="A Ray cluster: auto, or host:port.")] = None,
+    address: Address = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="A language model, as LiteLLM names it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be spent at most.")] = False,
     as_json: Json = False,
 ) -> None:
     """Evolve the seed model until the budget is spent. Ctrl-C ends gently, twice at once."""
+    extra = [f"{key}={value}" for key, value in (("name", name), ("address", address)) if value is not None]
+    if model:
+        extra.append(f"llm.models={json.dumps([{'name': each} for each in model])}")
+    settings = configuration.load(config, [*(override or ()), *extra])
+    if dry_run:
+        planned = planning.budget(settings)
+        show(planning.table(planned), planned, as_json)
+        return
+    from autoresearch_ray.cli import running  # Ray takes half a second
+
+    _exit(running.run(settings, as_json))
+
+
+@app.command()
+def resume(
+    name: RunName = None,
+    override: Overrides = None,
+    address: Address = None,
+    storage: Storage = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Take a run up where it stopped or was killed; limits are totals over all sittings."""
     from autoresearch_ray.cli import running
 
-    extra = [f"{key}={value}" for key, value in (("name", name), ("address", address)) if value is not None]
-    settings = configuration.load(config, [*(override or ()), *extra])
-    code = running.run(settings, as_json)
-    if code:
-        raise typer.Exit(code)
+    _exit(running.resume(query.find_run(storage, name), override or (), address, as_json))
+
+
+@app.command()
+def stop(name: RunName = None, storage: Storage = Path("runs")) -> None:
+    """Let a live run end gently: what trains is finished, and `resume` takes it up again."""
+    _order(storage, name, Order("stop"), "stopping")
+
+
+@app.command()
+def resize(
+    size: Annotated[int, typer.Option("--population-size", min=1, help="Members over all islands.")],
+    name: RunName = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Let the population of a live run grow or shrink."""
+    _order(storage, name, Order("resize", population_size=size), f"resizing to {size} members")
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="A train.py.")],
+    hypothesis: Annotated[str, typer.Option("--hypothesis", help="One line: what changed and why it should help.")],
+    name: RunName = None,
+    storage: Storage = Path("runs"),
+) -> None:
+    """Put your own variant into a live run, as a child of the seed."""
+    source = read_source(file)
+    line = " ".join(hypothesis.split())
+    if not line:
+        raise UsageError("--hypothesis is empty: say in one line what changed and why it should help.")
+    _order(storage, name, Order("add", source=source, hypothesis=line), f"adding {file}")
 
 
 @app.command()
@@ -85,9 +141,8 @@ def score(
     """Train and score one train.py as a run would, without a run."""
     from autoresearch_ray.cli import scoring
 
-    code = scoring.score(file, seeds, configuration.load(config, override or ()), as_json)
-    if code:
-        raise typer.Exit(code)
+    settings = configuration.load(config, override or ())
+    _exit(scoring.score(file, read_source(file), seeds, settings, as_json))
 
 
 @app.command()
@@ -98,6 +153,29 @@ def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json 
     if taken.state in ("running", "draining") and not query.is_live(folder):
         taken = snapshot.interrupted(taken)
     show(live.panel(taken), taken, as_json)
+
+
+def read_source(file: Path) -> str:
+    """Read a train.py that a person names (Raises UsageError: it cannot be read, or cannot be trained)."""
+    try:
+        source = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot be read ({error}).") from error
+    reason = preflight.refusal(source)
+    if reason:
+        raise UsageError(f"{file} cannot be trained: {reason}.")
+    return source
+
+
+def _order(storage: Path, name: str | None, order: Order, words: str) -> None:
+    folder = query.find_run(storage, name)
+    controls.send(folder, order)
+    console.print(f"{folder.name}: {words}", markup=False)
+
+
+def _exit(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
 
 
 def main() -> None:

@@ -1,13 +1,14 @@
-"""`run`: makes the run folder, starts the cluster, shows the live view, and sums up at the end."""
+"""`run` and `resume`: make or open the run folder, start the cluster, show the live view, and sum up at the end."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,18 +16,26 @@ from typing import Any
 from rich.live import Live
 
 from autoresearch_ray import config as configuration
-from autoresearch_ray.cli.output import console, show
+from autoresearch_ray.cli.controls import Controls
+from autoresearch_ray.cli.notify import Teller
+from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster, Slot
 from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ConfigError, RunError, SeedError, UsageError
+from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
-from autoresearch_ray.explore import live, report, snapshot, summary
+from autoresearch_ray.explore import live, snapshot, summary
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
+_FIXED = (
+    "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
+    "seed_replicates",
+)  # fmt: skip
+"""Keys that make a run what it is: another value would mean another class, or other births."""
 
 
 def run(config: Config, as_json: bool) -> int:
@@ -36,44 +45,95 @@ def run(config: Config, as_json: bool) -> int:
         UsageError: something is wrong that the user can mend; no run folder is left behind.
     """
     source = _seed_source(config)
-    _check_program(config.program)
+    _read_program(config.program)
     folder = _new_folder(config)
+    return _drive(config, folder, lambda driver: driver.begin(source), as_json)
+
+
+def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json: bool) -> int:
+    """Take a run up where it stopped or was killed; return the exit code.
+
+    Args:
+        folder: the run.
+        overrides: `key=value`; limits are totals over all sittings.
+        address: another Ray cluster than before; None keeps the configured one.
+
+    Raises:
+        UsageError: it is no run, runs already, or a key cannot be changed any more.
+    """
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        if key.split(".")[0] in _FIXED:
+            raise ConfigError(f"--set {override}: {key} cannot change within a run; start a new one.")
+    extra = [] if address is None else [f"address={address}"]
+    config = configuration.load(folder / "config.yaml", [*overrides, *extra])
+    _read_program(config.program)
+
+    def begin(driver: Driver) -> None:
+        driver.resume()
+        if any(override.startswith("population_size=") for override in overrides):
+            driver.resize(driver.population_size if isinstance(config.population_size, str) else config.population_size)
+
+    return _drive(config, folder, begin, as_json)
+
+
+def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_json: bool) -> int:
     trainer = trainer_of(config)
+    if not as_json:
+        console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
-    with _starting(as_json), RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address) as cluster:
-        origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-        with _made(folder, config), LineageStore.create(folder, folder.name) as lineage:
-            driver = Driver(config, cluster, lineage, origin)
-            stopped = _evolve(driver, source, folder, as_json)
+    origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
+    with (
+        RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address) as cluster,
+        _opened(folder, config) as lineage,
+    ):
+        for damage in lineage.damage:
+            errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
+        driver = Driver(
+            config,
+            cluster,
+            lineage,
+            origin,
+            program=_Program(config.program, folder / "program").read,
+            facts=facts_of(config, trainer.class_name),
+            deadline=_deadline(config.finish_by),
+        )
+        _evolve(driver, begin, folder, as_json)
     ended = summary.of(folder)
+    from autoresearch_ray.explore import report  # matplotlib takes half a second
+
     report.progress(folder)
     show(summary.render(ended), ended, as_json)
-    return 130 if stopped else 0
+    return 130 if ended.state == "stopped" else 0
 
 
-def _evolve(driver: Driver, source: str, folder: Path, as_json: bool) -> bool:
-    """Run the driver under a live view; return whether the user stopped it."""
+def _evolve(driver: Driver, begin: Callable[[Driver], None], folder: Path, as_json: bool) -> None:
+    """Run the driver under a live view, and leave its last state in the folder, however it ends."""
     view = _View(driver, folder, as_json)
     state = "failed"
     try:
         with view, _interruptible(driver):
             driver.watch = view.update
-            driver.run(source)
-        state = "stopped" if driver.draining else "finished"
+            begin(driver)
+            driver.run()
+        state = "stopped" if driver.stop is not None and driver.stop.kind == "interrupted" else "finished"
     except KeyboardInterrupt:
         state = "stopped"
     finally:
         snapshot.write(snapshot.take(driver, state), folder)
-    return state == "stopped"
+        view.end(state)
 
 
 class _View:
     """Keeps `live.json` current, and draws the run: a panel on a terminal, else a line for everything that ended."""
 
     def __init__(self, driver: Driver, folder: Path, as_json: bool) -> None:
+        self._run = driver.origin.run
         self._folder = folder
-        self._lines = not as_json and not console.is_terminal
+        self._silent = as_json
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
+        self._controls = Controls(folder)
+        self._teller = Teller(driver.config.notify)
         self._drawn_at = 0.0
 
     def __enter__(self) -> _View:
@@ -86,17 +146,29 @@ class _View:
             self._live.stop()
 
     def update(self, driver: Driver) -> None:
-        """Draw what changed since the last call."""
-        if self._lines:
+        """Carry out orders, tell and draw what changed since the last call."""
+        for answer in self._controls.obey(driver):
+            self._say(answer)
+        if self._live is None:
             for ended in driver.ended:
-                console.print(live.line(driver, ended), markup=False, soft_wrap=True)
+                self._say(live.line(driver, ended))
+        self._teller.look(driver)
         if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = time.monotonic()
-        taken = snapshot.take(driver, "draining" if driver.draining else "running")
+        taken = snapshot.take(driver, "running" if driver.stop is None else "draining")
         snapshot.write(taken, self._folder)
         if self._live:
             self._live.update(live.panel(taken), refresh=True)
+
+    def end(self, state: str) -> None:
+        """Tell that the run has ended."""
+        if failure := self._teller.end(self._run, f"the run is {state}"):
+            self._say(failure)
+
+    def _say(self, line: str) -> None:
+        if not self._silent:
+            console.print(line, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -104,9 +176,9 @@ def _interruptible(driver: Driver) -> Iterator[None]:
     """First Ctrl-C: nothing new is started and what trains is finished. Second: stop now."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        if driver.draining:
+        if driver.stop is not None:
             raise KeyboardInterrupt
-        driver.drain()
+        driver.drain("interrupted by Ctrl-C")
 
     before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -116,22 +188,38 @@ def _interruptible(driver: Driver) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _starting(as_json: bool) -> Iterator[None]:
-    if not as_json:
-        console.print("Starting Ray ...", style="dim")
-    yield
-
-
-@contextlib.contextmanager
-def _made(folder: Path, config: Config) -> Iterator[None]:
-    """Make the run folder; take it away again if the seed is unusable, so that nothing half-made is left."""
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(configuration.dump(config), encoding="utf-8")
+def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
+    """Open the run's lineage, or make it; one whose seed is unusable is taken away again: nothing half-made stays."""
+    new = not folder.exists()
+    if new:
+        folder.mkdir(parents=True)
     try:
-        yield
+        with LineageStore.create(folder, folder.name) if new else LineageStore.open(folder) as lineage:
+            (folder / "config.yaml").write_text(configuration.dump(config), encoding="utf-8")
+            yield lineage
     except UsageError:
-        shutil.rmtree(folder, ignore_errors=True)
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+class _Program:
+    """program.md as it reads now; each version is kept under its hash."""
+
+    def __init__(self, path: Path, versions: Path) -> None:
+        self._path = path
+        self._versions = versions
+        self._text = ""
+
+    def read(self) -> str:
+        """Return the text; a file that is gone or empty for a moment (an editor saves) reads as before."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            text = self._path.read_text(encoding="utf-8")
+            if text.strip() and text != self._text:
+                self._text = text
+                self._versions.mkdir(exist_ok=True)
+                (self._versions / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.md").write_text(text, "utf-8")
+        return self._text
 
 
 def _seed_source(config: Config) -> str:
@@ -144,25 +232,21 @@ def _seed_source(config: Config) -> str:
         raise SeedError(f"{path}: cannot be read ({error}).") from error
     reason = preflight.refusal(source)
     if reason:
-        raise SeedError(f"{path} cannot be trained: {reason}")
+        raise SeedError(f"{path} cannot be trained: {reason}.")
     return source
 
 
-def _check_program(path: Path) -> None:
+def _read_program(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error}); name a research direction, --set program=FILE."
-        ) from error
+        raise ConfigError(f"{path}: cannot be read ({error}); name a direction with --set program=FILE.") from error
     if not text.strip():
-        raise ConfigError(
-            f"{path} is empty: write down what the search should try, or name another, --set program=FILE."
-        )
+        raise ConfigError(f"{path} is empty: write down what the search should try, or --set program=FILE.")
 
 
 def _new_folder(config: Config) -> Path:
-    """Choose the run's folder: its name, or the date with a letter where that is taken."""
+    """Choose the run's folder: its name, or the date with a number where that is taken."""
     if config.name:
         folder = config.storage / config.name
         if folder.exists():
@@ -173,3 +257,13 @@ def _new_folder(config: Config) -> Path:
         if not (config.storage / f"{day}{suffix}").exists():
             return config.storage / f"{day}{suffix}"
     raise RunError(f"{config.storage} holds a thousand runs of today: choose a --name.")
+
+
+def _deadline(finish_by: str | None) -> float | None:
+    """Return the next moment, in seconds since the epoch, at which this machine's clock shows that time of day."""
+    if finish_by is None:
+        return None
+    hour, minute = map(int, finish_by.split(":"))
+    now = datetime.now()
+    moment = now.replace(hour=hour, minute=minute, second=0, microsecond=0)
+    return (moment if moment > now else moment + timedelta(days=1)).timestamp()

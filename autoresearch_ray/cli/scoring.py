@@ -17,9 +17,7 @@ from rich.text import Text
 from autoresearch_ray.cli.output import console, show
 from autoresearch_ray.cluster.trainer import Trainer, trainer_of
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore.text import plain
-from autoresearch_ray.training import preflight
 from autoresearch_ray.variant import Experiment, Result, Status, source_hash
 
 
@@ -36,14 +34,12 @@ class Scores:
     """Standard error of the mean; None with fewer than two scores."""
 
 
-def score(file: Path, seeds: int, config: Config, as_json: bool) -> int:
-    """Train and score `file` so many times; return 0 if every training was scored, else 1.
+def score(file: Path, source: str, seeds: int, config: Config, as_json: bool) -> int:
+    """Train and score a source so many times; return 0 if every training was scored, else 1.
 
     Raises:
-        UsageError: the file cannot be read or is not a train.py.
         DataError: the data are not prepared.
     """
-    source = _read(file)
     trainer = trainer_of(config)
     first = secrets.randbelow(2**31 - seeds)  # fresh seeds: nothing has been selected on them
     results = []
@@ -73,17 +69,6 @@ def score(file: Path, seeds: int, config: Config, as_json: bool) -> int:
     scores = _scores(file, trainer, results)
     show(_render(scores), scores, as_json)
     return 0 if all(result.status is Status.COMPLETED for _, result in results) else 1
-
-
-def _read(file: Path) -> str:
-    try:
-        source = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read ({error}).") from error
-    reason = preflight.refusal(source)
-    if reason:
-        raise UsageError(f"{file} cannot be trained: {reason}")
-    return source
 
 
 def _scores(file: Path, trainer: Trainer, results: list[tuple[int, Result]]) -> Scores:

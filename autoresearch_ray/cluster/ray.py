@@ -39,6 +39,7 @@ from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators import dispatch
 from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.request import Request
 from autoresearch_ray.training.supervisor import Phase
 from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
 
@@ -72,6 +73,10 @@ class IslandHolder:
         """Return the candidates for each birth's parents."""
         return [self._island.mate(birth, noise, tournament_size) for birth in births]
 
+    def resize(self, capacity: int, noise: Noise) -> None:
+        """Change how many members it may hold."""
+        self._island.resize(capacity, noise)
+
     def emigrants(self, count: int, noise: Noise) -> list[Member]:
         """Return copies of the best members."""
         return self._island.emigrants(count, noise)
@@ -80,9 +85,9 @@ class IslandHolder:
 class OperatorDesk:
     """Carries out operators, several at a time."""
 
-    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> Proposal | Failure:
+    def propose(self, request: Request) -> Proposal | Failure:
         """Return the operator's answer."""
-        return dispatch.propose(birth, parents, ancestor)
+        return dispatch.propose(request)
 
 
 def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:
@@ -192,10 +197,13 @@ class RayCluster:
         """Ask an island for copies of its best."""
         self._pending[self._islands[island].emigrants.remote(count, noise)] = _Pending("emigrate", island)
 
-    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> None:
+    def resize(self, island: int, capacity: int, noise: Noise) -> None:
+        """Change an island's capacity."""
+        self._islands[island].resize.remote(capacity, noise)
+
+    def propose(self, request: Request) -> None:
         """Ask the operators' actor for a variant."""
-        reference = self._operators.propose.remote(birth, tuple(parents), ancestor)
-        self._pending[reference] = _Pending("propose", birth)
+        self._pending[self._operators.propose.remote(request)] = _Pending("propose", request.birth)
 
     def train(self, experiment: Experiment) -> None:
         """Queue a training task; Ray starts it as soon as a slot is free."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.request import Request
 from autoresearch_ray.training.supervisor import Phase
 from autoresearch_ray.variant import Birth, Experiment, Result, Variant
 
@@ -71,10 +72,10 @@ Event = Mated | Proposed | Progressed | Measured | Emigrated | IslandLost
 
 
 class Cluster(Protocol):
-    """Carries out what the driver decides. Every order but `absorb` and `rebuild` is answered by one final event.
+    """Carries out what the driver decides.
 
-    Orders to one island are carried out in the order given. Nothing here raises for what a variant, an operator or a
-    machine does wrong.
+    Every order but `absorb`, `resize` and `rebuild` is answered by one final event. Orders to one island are carried out
+    in the order given. Nothing here raises for what a variant, an operator or a machine does wrong.
     """
 
     @property
@@ -102,7 +103,11 @@ class Cluster(Protocol):
         """Ask for copies of the best members: answered by `Emigrated` (or `IslandLost`)."""
         ...
 
-    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> None:
+    def resize(self, island: int, capacity: int, noise: Noise) -> None:
+        """Change how many members an island holds at most."""
+        ...
+
+    def propose(self, request: Request) -> None:
         """Ask the birth's operator for a variant: answered by `Proposed`."""
         ...
 

@@ -5,16 +5,14 @@ Owns births and experiments in flight. Does not own where work is carried out (c
 
 from __future__ import annotations
 
-import math
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-import numpy as np
-
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import ClusterError, SeedError
+from autoresearch_ray.errors import ClusterError, RunError, SeedError, UsageError
+from autoresearch_ray.evolution.breeding import TOURNAMENT, TRAINING, conceive, couple, entropy, idea_of, parent_of
 from autoresearch_ray.evolution.cluster import (
     Cluster,
     Emigrated,
@@ -30,48 +28,42 @@ from autoresearch_ray.evolution.pacing import (
     Generational,
     Pacing,
     SteadyState,
-    Tally,
     automatic_population,
     capacities,
-    crossover_share,
     emigrant_count,
     migrates_after,
     neighbour,
-    operator_for,
+    ready_ahead,
+    shared_out,
 )
-from autoresearch_ray.evolution.replay import replay_islands
-from autoresearch_ray.evolution.state import State
+from autoresearch_ray.evolution.replay import replay
+from autoresearch_ray.evolution.state import State, homes
+from autoresearch_ray.evolution.stopping import Stop, stop_reason
 from autoresearch_ray.ledger import Ledger, Limits
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.snapshot import fetch
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Failure, Proposal
-from autoresearch_ray.training import preflight
+from autoresearch_ray.operators.request import Idea, Request
+from autoresearch_ray.training.preflight import Inspected, inspect
 from autoresearch_ray.training.supervisor import Phase
-from autoresearch_ray.variant import (
-    Birth,
-    Experiment,
-    Operator,
-    Result,
-    Status,
-    Variant,
-    ast_hash,
-    variant_id,
-)
+from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Variant, variant_id
 
 LOST_LIMIT = 3
 """So many times a variant's experiment may be lost before the variant itself counts as lost."""
 
 _REMEMBERED = 256
+_IDEAS = 64
 
 
 @dataclass
 class Running:
-    """An experiment in flight, and how far it got."""
+    """An experiment waiting or in flight, and how far it got."""
 
     experiment: Experiment
     variant: Variant
+    identity: str
     phase: Phase | None = None
     place: str = ""
 
@@ -84,18 +76,19 @@ class Ended:
     status: Status
     reason: str
     result: Result | None
+    """None: never trained."""
 
 
 class Driver:
-    """One run's search. `run` blocks until the ledger is spent or `drain` was called and all in flight has ended.
+    """One run's search: `begin` or `resume` it, then `run` until the ledger is spent.
 
     Attributes:
         state: what the rows so far add up to.
         ledger: what is spent and reserved.
         running: experiments handed to the cluster, by id.
-        ended: births and replicates that ended since `watch` was last called, with their results (None: not trained).
+        ended: births and replicates that ended since `watch` was last called.
         capacities: members each island may hold.
-        founder: the seed as every island began with it.
+        stop: why nothing new is started any more; None while the search goes on.
         watch: called after every batch of events, before the loop waits for more.
     """
 
@@ -106,127 +99,236 @@ class Driver:
         lineage: LineageStore,
         origin: Origin,
         *,
+        inspect: Callable[[str], Inspected] = inspect,
+        program: Callable[[], str] = lambda: "",
+        facts: Sequence[str] = (),
+        deadline: float | None = None,
         watch: Callable[[Driver], None] = lambda driver: None,
     ) -> None:
+        """Put a search together; nothing happens yet.
+
+        Args:
+            config: the run's configuration.
+            cluster: carries the work out.
+            lineage: remembers it; empty for `begin`, with rows for `resume`.
+            origin: what every row says of the run.
+            inspect: looks at a source before it is trained.
+            program: returns the research direction as it reads now.
+            facts: sentences about budget and hardware for operators that read.
+            deadline: seconds since the epoch by which everything shall have ended.
+            watch: see the attribute.
+        """
         self.config = config
         self.cluster = cluster
         self.lineage = lineage
         self.origin = origin
+        self.watch = watch
         self.state = State()
         self.ledger = Ledger(Limits.of(config))
         self.running: dict[str, Running] = {}
         self.ended: list[Ended] = []
         size = config.population_size
-        self.population_size = (
-            automatic_population(config.max_experiments, cluster.slots) if isinstance(size, str) else size
-        )
-        self.capacities = capacities(self.population_size, config.num_islands)
+        if isinstance(size, str):
+            size = automatic_population(config.max_experiments, cluster.slots)
+        self.capacities = capacities(size, config.num_islands)
         self.started_at = cluster.now()
-        self.draining = False
-        self.watch = watch
-        self._pacing: Pacing = (
-            Generational(self.population_size)
-            if config.pacing == "generational"
-            else SteadyState(cluster.slots + ready_ahead(cluster.slots))
-        )
+        self.stop: Stop | None = None
+        self.ready: deque[Running] = deque()
+        self._inspect = inspect
+        self._program = program
+        self._facts = tuple(facts)
+        self._deadline = deadline
+        self._hours_before = 0.0
         self._next_number = 1
         self._mating: dict[int, list[Birth]] = {island: [] for island in range(len(self.capacities))}
         self._emigrating: set[int] = set()
-        self._proposing: dict[int, tuple[Variant, ...]] = {}
-        self._ready: deque[Running] = deque()
-        self._untrained: dict[int, int] = {}
-        self._replicates: dict[int, int] = {}
-        self._tallies = {Operator.CROSSOVER: Tally(), Operator.PARAMETERS: Tally()}
-        self._recent: OrderedDict[str, Variant] = OrderedDict()
+        self._proposing: dict[int, tuple[Birth, tuple[Variant, ...]]] = {}
+        self._losses: Counter[str] = Counter()
+        self._trainings: Counter[str] = Counter()
+        self._unended: set[int] = set()
+        self._recent: OrderedDict[int, Variant] = OrderedDict()
+        self._ideas: deque[Idea] = deque(maxlen=_IDEAS)
 
     @property
-    def in_flight(self) -> int:
-        """Births and replicates begun and not ended."""
-        return sum(map(len, self._mating.values())) + len(self._proposing) + len(self._ready) + len(self.running)
+    def population_size(self) -> int:
+        """Members that all islands may hold."""
+        return sum(self.capacities)
 
     @property
     def births(self) -> int:
         """Births made so far, the seed not counted."""
         return self._next_number - 1
 
-    def drain(self) -> None:
-        """Start nothing more; what trains is finished, then `run` returns."""
-        self.draining = True
+    @property
+    def waiting(self) -> int:
+        """Births and replicates begun but not handed to the cluster for training."""
+        return sum(map(len, self._mating.values())) + len(self._proposing) + len(self.ready)
 
-    def run(self, seed_source: str) -> None:
-        """Breed, train and absorb variants until the ledger is spent.
+    # ---------------------------------------------------------------------------------------- beginning and going on
+
+    def begin(self, source: str) -> None:
+        """Make the seed and queue its trainings under several random seeds; it may breed before its first score.
+
+        Raises:
+            SeedError: the seed cannot be trained.
+        """
+        found = self._inspect(source)
+        if found.refusal or found.identity is None:
+            raise SeedError(f"the seed program cannot be trained: {found.refusal}.")
+        name = variant_id(self.origin.run, 0)
+        birth = Birth(0, name, 0, Operator.SEED, entropy(self.config.seed, 0, TOURNAMENT))
+        seed = Variant(birth, (), 0, source, "the seed program", self._time())
+        self._note_start()
+        self.lineage.reserve(birth)
+        self.lineage.propose(seed)
+        self.state.conceived(0, (), found.identity)
+        self._found(Member(seed, ()), [[Member(seed, ())] for _ in self.capacities])
+        self._replicate_seed(seed, found.identity)
+
+    def resume(self) -> None:
+        """Take up a search where its last driver left it: births and trainings that were in flight are begun again.
+
+        Raises:
+            RunError: the lineage has no seed, so there is nothing to go on with.
+        """
+        try:
+            before = replay(self.lineage)
+        except LookupError as error:
+            raise RunError(f"{self.lineage.folder} ended before its seed was recorded: start a new run.") from error
+        self.state, self._trainings, self.capacities = before.state, before.trainings, before.capacities
+        self.ledger = Ledger(Limits.of(self.config), before.spent)
+        self._hours_before, self._next_number = before.spent.hours, before.next_number
+        self._mating = {island: [] for island in range(len(self.capacities))}
+        self._note_start()
+        self._found(before.founder, before.islands)
+        waiting = {variant.birth.number: variant for variant in self.lineage.open_proposals()}
+        for number, variant in sorted(waiting.items()):
+            self._remember(variant)
+            identity = self._inspect(variant.source).identity or ""
+            self.state.conceived(number, tuple(before.numbers[parent] for parent in variant.parents), identity)
+            self._unended.add(number)
+            if number and self.ledger.reserve_experiment():
+                self._enqueue(variant, identity)
+        seed = before.founder.variant
+        self._replicate_seed(seed, self._inspect(seed.source).identity or "")
+        for birth in sorted(self.lineage.open_births(), key=lambda birth: birth.number):
+            if birth.number not in waiting and self.ledger.reserve_experiment():
+                self._mate(birth.island, [birth])
+
+    def _found(self, founder: Member, islands: Sequence[Sequence[Member]]) -> None:
+        self._founder = founder
+        self._remember(founder.variant)
+        for island, members in enumerate(islands):
+            self.cluster.rebuild(island, self.capacities[island], members)
+
+    def _replicate_seed(self, seed: Variant, identity: str) -> None:
+        for _ in range(self.config.seed_replicates - self._trainings[seed.variant_id]):
+            if self.ledger.reserve_experiment():
+                self._enqueue(seed, identity)
+
+    def _note_start(self) -> None:
+        row = schema.event_row(
+            self.origin, "started", self._time(), capacities=self.capacities, slots=self.cluster.slots
+        )
+        self.lineage.append("events", row)
+
+    # ------------------------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> None:
+        """Breed, train and absorb variants until the ledger is spent or something says stop.
 
         Raises:
             SeedError: the seed failed its first training.
             ClusterError: the seed's experiments were lost again and again.
             StorageError: the lineage cannot be written any more.
         """
-        self._sow(seed_source)
         while True:
-            self.ledger.clock((self.cluster.now() - self.started_at) / 3600)
-            self._breed()
-            self._dispatch()
+            self._look_at_the_clock()
+            if self.stop is None:
+                self._breed()
+                self._dispatch()
             self.lineage.commit()
             self.watch(self)
             self.ended.clear()
-            if not self.in_flight:
+            if not self.running and not self._proposing and (self.stop is not None or not self.waiting):
                 return
             event = self.cluster.next_event(1.0)
             while event is not None:
                 self._take(event)
-                self._dispatch()
+                if self.stop is None:
+                    self._dispatch()
                 event = self.cluster.next_event(0.0)
 
-    # ------------------------------------------------------------------------------------------------------ starting
+    def drain(self, sentence: str) -> None:
+        """Start nothing more; what trains is finished, and what waits is left for `resume`."""
+        if self.stop is None:
+            self.stop = Stop("interrupted", sentence)
 
-    def _sow(self, source: str) -> None:
-        """Make the seed and train it under several seeds; it may breed before its first score is known."""
-        number = 0
-        birth = Birth(number, variant_id(self.origin.run, number), 0, Operator.SEED, self._entropy(number, 0))
-        seed = Variant(birth, (), 0, source, "the seed program", self._time())
-        reason = preflight.refusal(source)
-        if reason:
-            raise SeedError(f"The seed program cannot be trained: {reason}")
-        self.lineage.reserve(birth)
-        self.lineage.propose(seed)
-        self.state.conceived(seed, ())
-        self._remember(seed)
-        self.founder = Member(seed, ())
+    def resize(self, population_size: int) -> None:
+        """Let the islands hold so many members in all, from now on; the worst are evicted where that is fewer.
+
+        Raises:
+            UsageError: fewer members than islands.
+        """
+        self.capacities = shared_out(population_size, len(self.capacities))
+        row = schema.event_row(self.origin, "resize", self._time(), capacities=self.capacities)
+        self.lineage.append("events", row)
+        noise = self.state.noise.estimate()
         for island, capacity in enumerate(self.capacities):
-            self.cluster.rebuild(island, capacity, [self.founder])
-        for _ in range(self.config.seed_replicates):
-            if self.ledger.reserve_experiment():
-                self._enqueue(seed)
+            self.cluster.resize(island, capacity, noise)
+
+    def add(self, source: str, hypothesis: str) -> str:
+        """Put a person's own variant into the search, as a child of the seed; return its id.
+
+        Raises:
+            UsageError: it cannot be trained, or nothing more may be started.
+        """
+        if self.stop is not None or not self.ledger.reserve_birth():
+            raise UsageError("nothing more may be started in this run: its budget is spent, or it is stopping.")
+        number = self._count_up()
+        island = number % len(self.capacities)
+        seed = entropy(self.config.seed, number, TOURNAMENT)
+        birth = Birth(number, variant_id(self.origin.run, number), island, Operator.PERSON, seed)
+        self.lineage.reserve(birth)
+        self._proposing[number] = (birth, (self._founder.variant,))
+        self._proposed(birth, Proposal(source, hypothesis))
+        return birth.variant_id
+
+    def _look_at_the_clock(self) -> None:
+        now = self.cluster.now()
+        self.ledger.clock(self._hours_before + (now - self.started_at) / 3600)
+        if self.stop is None:
+            self.stop = stop_reason(self.config, self.state, self.ledger, now, self._deadline)
 
     # ------------------------------------------------------------------------------------------------------- breeding
 
     def _breed(self) -> None:
         """Begin as many births as there is room and money for, and ask the islands for their parents."""
-        if self.draining:
-            return
         asked: dict[int, list[Birth]] = {}
-        for _ in range(self._pacing.room(self.in_flight, self.births)):
+        pacing = self._pacing()
+        for _ in range(pacing.room(self.waiting + len(self.running), self.births)):
             if not self.ledger.reserve_birth():
                 break
-            birth = self._conceive(self._next_number)
-            self._next_number += 1
+            birth = conceive(self.config, self.origin.run, self._count_up(), self.capacities, self.state)
             self.lineage.reserve(birth)
             asked.setdefault(birth.island, []).append(birth)
             if migrates_after(birth.number, self.config.migration_interval):
                 self._migrate()
-        noise = self.state.noise.estimate()
         for island, births in asked.items():
-            self._mating[island] += births
-            self.cluster.mate(island, births, noise, self.config.tournament_size)
+            self._mate(island, births)
 
-    def _conceive(self, number: int) -> Birth:
-        """Decide a birth's island and operator; all that is random derives from the run's seed and its number."""
-        share = self.config.crossover_probability
-        if share is None:
-            share = crossover_share(self._tallies[Operator.CROSSOVER], self._tallies[Operator.PARAMETERS])
-        island = number % len(self.capacities)
-        operator = operator_for(np.random.default_rng(self._entropy(number, 1)), share, members=self.capacities[island])
-        return Birth(number, variant_id(self.origin.run, number), island, operator, self._entropy(number, 0))
+    def _pacing(self) -> Pacing:
+        if self.config.pacing == "generational":
+            return Generational(self.population_size)
+        return SteadyState(self.cluster.slots + ready_ahead(self.cluster.slots))
+
+    def _count_up(self) -> int:
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _mate(self, island: int, births: Sequence[Birth]) -> None:
+        self._mating[island] += births
+        self.cluster.mate(island, tuple(births), self.state.noise.estimate(), self.config.tournament_size)
 
     def _migrate(self) -> None:
         if len(self.capacities) < 2:
@@ -238,6 +340,14 @@ class Driver:
                 self._emigrating.add(island)
                 self.cluster.emigrate(island, count, noise)
 
+    def _dispatch(self) -> None:
+        """Hand experiments to the cluster: all its slots, and a few more so that none waits for this loop."""
+        most = self.cluster.slots + ready_ahead(self.cluster.slots)
+        while self.ready and len(self.running) < most:
+            run = self.ready.popleft()
+            self.running[run.experiment.experiment_id] = run
+            self.cluster.train(run.experiment)
+
     # --------------------------------------------------------------------------------------------------------- events
 
     def _take(self, event: Event) -> None:
@@ -247,9 +357,10 @@ class Driver:
                     self.running[experiment_id].phase = phase
                     self.running[experiment_id].place = place
             case Mated(island, births, candidates):
-                for birth, choice in zip(births, candidates, strict=True):
-                    self._mating[island].remove(birth)
-                    self._propose(birth, choice)
+                if self.stop is None:  # else they stay reserved, for `resume`
+                    for birth, choice in zip(births, candidates, strict=True):
+                        self._mating[island].remove(birth)
+                        self._propose(birth, choice)
             case Proposed(birth, answer):
                 self._proposed(birth, answer)
             case Measured(experiment_id, result):
@@ -261,66 +372,45 @@ class Driver:
 
     def _propose(self, birth: Birth, candidates: Sequence[Variant]) -> None:
         """Ask the operator; a crossover whose candidates are all kin becomes a birth with one parent."""
-        parents, ancestor = self._couple(birth, candidates)
-        if birth.operator is Operator.CROSSOVER and len(parents) == 1:
-            birth = replace(birth, operator=Operator.PARAMETERS)
-        for parent in parents:
+        chosen = couple(birth, candidates, self.state.ancestry)
+        if birth.operator is Operator.CROSSOVER and len(chosen.parents) == 1:
+            birth = replace(birth, operator=Operator.MUTATION if self.config.llm.models else Operator.PARAMETERS)
+        for parent in chosen.parents:
             self._remember(parent)
-        self._proposing[birth.number] = parents
-        self.cluster.propose(birth, parents, ancestor)
-
-    def _couple(self, birth: Birth, candidates: Sequence[Variant]) -> tuple[tuple[Variant, ...], Variant | None]:
-        first = candidates[0]
-        if birth.operator is Operator.CROSSOVER:
-            for second in candidates[1:]:
-                number = self.state.ancestry.common_ancestor(first.birth.number, second.birth.number)
-                if number is not None and number not in (first.birth.number, second.birth.number):
-                    return (first, second), self._recall(number)
-        return (first,), None
+        noise = self.state.noise.estimate()
+        reads = bool(self.config.llm.models) and birth.operator is not Operator.PARAMETERS
+        request = Request(
+            birth=birth,
+            parents=tuple(parent_of(parent, self.state, noise) for parent in chosen.parents),
+            ancestor=None if chosen.ancestor is None else self._recall(chosen.ancestor),
+            program=self._program() if reads else "",
+            ideas=tuple(reversed(self._ideas)) if reads else (),
+            facts=self._facts if reads else (),
+        )
+        self._proposing[birth.number] = (birth, chosen.parents)
+        self.cluster.propose(request)
 
     def _proposed(self, birth: Birth, answer: Proposal | Failure) -> None:
-        parents = self._proposing.pop(birth.number)
-        variant = self._variant(birth, parents, answer)
-        usage = answer.usage
-        self.ledger.settle_operator(usage.tokens_in, usage.tokens_out, usage.usd)
+        _, parents = self._proposing.pop(birth.number)
+        variant = made(birth, parents, answer, self._time())
+        self.ledger.settle_operator(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.usd)
         if isinstance(answer, Failure):
-            self._end(variant, Status.OPERATOR_FAILED, answer.reason)
+            self._end(variant, None, Status.OPERATOR_FAILED, answer.reason)
             self.ledger.release_experiment()
             return
-        reason = preflight.refusal(answer.source) or self._repeats(answer.source, parents)
-        if reason:
-            self._end(variant, Status.REJECTED, reason)
+        found = self._inspect(answer.source)
+        reason = found.refusal or self._repeats(found.identity, parents)
+        if reason or found.identity is None:
+            self._end(variant, found.identity, Status.REJECTED, reason or "the source does not parse")
             self.ledger.release_experiment()
             return
         self.lineage.propose(variant)
-        self.state.conceived(variant, tuple(parent.birth.number for parent in parents))
+        self.state.conceived(birth.number, tuple(parent.birth.number for parent in parents), found.identity)
         self._remember(variant)
-        self._enqueue(variant)
+        self._enqueue(variant, found.identity)
 
-    def _variant(self, birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure) -> Variant:
-        made = Variant(
-            birth=birth,
-            parents=tuple(parent.variant_id for parent in parents),
-            generation=1 + max(parent.generation for parent in parents),
-            source="",
-            hypothesis="",
-            created_at=self._time(),
-            usage=answer.usage,
-        )
-        if isinstance(answer, Failure):
-            return made
-        return replace(
-            made,
-            source=answer.source,
-            hypothesis=answer.hypothesis,
-            model=answer.model,
-            prompt_hash=answer.prompt_hash,
-            program_hash=answer.program_hash,
-            step_size=answer.step_size,
-        )
-
-    def _repeats(self, source: str, parents: Sequence[Variant]) -> str | None:
-        number = self.state.duplicate_of(ast_hash(source))
+    def _repeats(self, identity: str | None, parents: Sequence[Variant]) -> str | None:
+        number = None if identity is None else self.state.duplicate_of(identity)
         if number is None:
             return None
         if number in (parent.birth.number for parent in parents):
@@ -330,126 +420,120 @@ class Driver:
     def _measured(self, run: Running, result: Result) -> None:
         """Record an experiment; the first one that counts ends the birth."""
         variant, number = run.variant, run.variant.birth.number
-        lost = result.status is Status.LOST
+        lost, first = result.status is Status.LOST, run.variant.birth.number in self._unended
         self.ledger.settle_experiment(result.train_seconds, result.wall_seconds, lost=lost)
-        self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
-        losses = self._untrained.get(number)
-        if lost and losses is not None:
-            self._untrained[number] = losses + 1
-            if losses + 1 < LOST_LIMIT and self.ledger.reserve_experiment():
+        if lost and first:
+            self._losses[variant.variant_id] += 1
+            if self._losses[variant.variant_id] < LOST_LIMIT and self.ledger.reserve_experiment():
+                self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
                 self.state.measured(variant, result)
-                self._enqueue(variant)
+                self._enqueue(variant, run.identity)
                 return
-        if losses is not None:
-            del self._untrained[number]
-            if number == 0 and result.status is not Status.COMPLETED:
-                raise _seed_error(result)
-            self._end(variant, result.status, result.reason)
+        if first and number == 0 and result.status is not Status.COMPLETED:
+            raise _seed_error(result)
+        if first:
+            self._end(variant, run.identity, result.status, result.reason)
+        self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
         scores = self.state.measured(variant, result)
-        self.ended.append(Ended(variant, result.status, result.reason, result))
-        if losses is not None and not lost:
-            self._tally(variant, scores[0] if scores else math.inf)
-        if scores is None:
-            return
-        noise = self.state.noise.estimate()
-        homes = range(len(self.capacities)) if number == 0 else (variant.birth.island,)
-        for island in homes:
-            self.cluster.absorb(island, [Member(variant, scores)], noise)
+        self._note(variant, result.status, result.reason, result)
+        if scores is not None:
+            noise = self.state.noise.estimate()
+            for island in homes(variant.birth, len(self.capacities)):
+                self.cluster.absorb(island, [Member(variant, scores)], noise)
 
     def _emigrated(self, island: int, members: Sequence[Member]) -> None:
         self._emigrating.discard(island)
-        scored = [member for member in members if self.state.scores(member.variant.birth.number)]
+        scored = [member.variant for member in members if member.scores]
         if not scored:
             return
         target = neighbour(island, len(self.capacities))
-        row = schema.event_row(
-            self.origin,
-            "migration",
-            self._time(),
-            island=island,
-            target=target,
-            variants=[member.variant.variant_id for member in scored],
-        )
+        names = [variant.variant_id for variant in scored]
+        row = schema.event_row(self.origin, "migration", self._time(), island=island, target=target, variants=names)
         self.lineage.append("events", row)
-        known = [Member(member.variant, self.state.scores(member.variant.birth.number)) for member in scored]
+        known = [Member(variant, self.state.scores(variant.birth.number)) for variant in scored]
         self.cluster.absorb(target, known, self.state.noise.estimate())
 
     def _rebuild(self, island: int) -> None:
         """Put a lost island back as the lineage has it, and ask it again what it had been asked."""
         self.lineage.commit()
-        islands = replay_islands(self.lineage, self.capacities, self.founder)
-        self.cluster.rebuild(island, self.capacities[island], islands[island])
+        self.cluster.rebuild(island, self.capacities[island], replay(self.lineage).islands[island])
         self._emigrating.discard(island)
-        if self._mating[island]:
-            noise = self.state.noise.estimate()
-            self.cluster.mate(island, tuple(self._mating[island]), noise, self.config.tournament_size)
+        if births := tuple(self._mating[island]):
+            self._mating[island].clear()
+            self._mate(island, births)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 
-    def _enqueue(self, variant: Variant) -> None:
-        """Put the next replicate of a variant behind what waits for a slot; its experiment is reserved already."""
-        number = variant.birth.number
-        replicate = self._replicates.get(number, 0)
-        self._replicates[number] = replicate + 1
+    def _enqueue(self, variant: Variant, identity: str) -> None:
+        """Put a variant's next training behind what waits for a slot; the ledger has reserved it already."""
+        number, replicate = variant.birth.number, self._trainings[variant.variant_id]
+        self._trainings[variant.variant_id] += 1
         if replicate == 0:
-            self._untrained[number] = 0
-        seed = self._entropy(number, 2 + replicate) % 2**31
-        experiment = Experiment(f"{variant.variant_id}-{replicate}", variant.variant_id, variant.source, seed)
-        self._ready.append(Running(experiment, variant))
+            self._unended.add(number)
+        seed = entropy(self.config.seed, number, TRAINING + replicate) % 2**31
+        name = f"{variant.variant_id}-{replicate}"
+        self.ready.append(Running(Experiment(name, variant.variant_id, variant.source, seed), variant, identity))
 
-    def _dispatch(self) -> None:
-        """Hand experiments to the cluster: all its slots, and a few more so that none waits for this loop."""
-        most = self.cluster.slots + ready_ahead(self.cluster.slots)
-        while self._ready and len(self.running) < most:
-            run = self._ready.popleft()
-            self.running[run.experiment.experiment_id] = run
-            self.cluster.train(run.experiment)
-
-    def _end(self, variant: Variant, status: Status, reason: str) -> None:
-        sequence = self.lineage.append("variants", schema.variant_row(self.origin, variant, status, reason))
-        self.state.born(variant.birth.number, status, sequence)
+    def _end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
+        """Write the one row of a birth."""
+        number = variant.birth.number
+        row = schema.variant_row(self.origin, variant, status, reason, ast_hash=identity)
+        self.state.born(variant.birth, status, self.lineage.append("variants", row))
+        self._unended.discard(number)
+        if number:
+            self._trainings.pop(variant.variant_id, None)
+            self._losses.pop(variant.variant_id, None)
         if status in (Status.REJECTED, Status.OPERATOR_FAILED):
-            self.ended.append(Ended(variant, status, reason, None))
-        if variant.birth.number and status is not Status.COMPLETED:
-            self._replicates.pop(variant.birth.number, None)
+            self._note(variant, status, reason, None)
 
-    def _tally(self, variant: Variant, score: float) -> None:
-        """Count whether a birth's first score beat all its parents', for the share of crossovers."""
-        tally = self._tallies.get(variant.birth.operator)
-        if tally is None:
-            return
-        parents = map(self.state.scores, self.state.ancestry.parents(variant.birth.number))
-        best = min((min(scores) for scores in parents if scores), default=math.inf)
-        self._tallies[variant.birth.operator] = Tally(tally.births + 1, tally.gains + (score < best))
+    def _note(self, variant: Variant, status: Status, reason: str, result: Result | None) -> None:
+        """Keep what ended for the watcher, and for what later prompts say of it."""
+        self.ended.append(Ended(variant, status, reason, result))
+        if variant.birth.number and status is not Status.LOST:
+            noise = self.state.noise.estimate()
+            self._ideas.append(idea_of(variant, status, reason, result, self.state, noise))
 
     def _remember(self, variant: Variant) -> None:
-        self._recent[variant.variant_id] = variant
-        self._recent.move_to_end(variant.variant_id)
+        self._recent[variant.birth.number] = variant
+        self._recent.move_to_end(variant.birth.number)
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
 
     def _recall(self, number: int) -> Variant:
         """Return a variant that has ended, from memory or else from the lineage."""
-        wanted = variant_id(self.origin.run, number)
-        if wanted not in self._recent:
+        if number not in self._recent:
             self.lineage.commit()
             sequence = self.state.sequence(number)
             rows = fetch(self.lineage.folder, "variants", [sequence], schema.SCHEMAS["variants"].names)
             self._remember(schema.variant_of(rows[sequence]))
-        return self._recent[wanted]
-
-    def _entropy(self, number: int, stream: int) -> int:
-        """Return 63 random bits that depend on the run's seed, a birth's number and a stream, and on nothing else."""
-        sequence = np.random.SeedSequence([self.config.seed, number, stream])
-        return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+        return self._recent[number]
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self.cluster.now(), timezone.utc)
 
 
-def ready_ahead(slots: int) -> int:
-    """Return how many proposals are kept ready: enough that a slot never waits, few enough that parents are recent."""
-    return max(2, slots // 4)
+def made(birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure, now: datetime) -> Variant:
+    """Return the variant that an operator's answer makes of a birth; without a source if it failed."""
+    variant = Variant(
+        birth=birth,
+        parents=tuple(parent.variant_id for parent in parents),
+        generation=1 + max(parent.generation for parent in parents),
+        source="",
+        hypothesis="",
+        created_at=now,
+        usage=answer.usage,
+    )
+    if isinstance(answer, Failure):
+        return variant
+    return replace(
+        variant,
+        source=answer.source,
+        hypothesis=answer.hypothesis,
+        model=answer.model,
+        prompt_hash=answer.prompt_hash,
+        program_hash=answer.program_hash,
+        step_size=answer.step_size,
+    )
 
 
 def _seed_error(result: Result) -> SeedError | ClusterError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoresearch_ray.errors import UsageError
 from autoresearch_ray.variant import Operator
 
 NEAR_GREEDY = 3
@@ -98,9 +99,24 @@ def capacities(population_size: int, num_islands: int) -> list[int]:
         raise ValueError(
             f"capacities: expected at least one member and island, got {population_size} and {num_islands}"
         )
-    islands = max(1, min(num_islands, population_size // 2))
+    return shared_out(population_size, max(1, min(num_islands, population_size // 2)))
+
+
+def shared_out(population_size: int, islands: int) -> list[int]:
+    """Share a population out among exactly so many islands, the first ones larger.
+
+    Raises:
+        UsageError: fewer members than islands.
+    """
+    if population_size < islands:
+        raise UsageError(f"population_size is {population_size}: must be at least {islands}, one for each island.")
     size, larger = divmod(population_size, islands)
     return [size + (index < larger) for index in range(islands)]
+
+
+def ready_ahead(slots: int) -> int:
+    """Return how many proposals are kept ready: enough that a slot never waits, few enough that parents are recent."""
+    return max(2, slots // 4)
 
 
 def migrates_after(birth_number: int, migration_interval: int) -> bool:

@@ -1,63 +1,200 @@
-"""Rebuild islands from the lineage: the same rows in the same order give the same members.
+"""Fold the stored rows back into a search: standings, islands, what is spent. The same rows give the same members.
 
-Owns the fold over stored rows. Does not own what a row means to the search's standings (state.py).
+Owns the fold over stored rows. Does not own what a row means to the standings (state.py), nor goes on with the search.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 from autoresearch_ray.evolution.island import Island, Member
-from autoresearch_ray.evolution.state import State
+from autoresearch_ray.evolution.state import State, homes
+from autoresearch_ray.ledger import Spent
 from autoresearch_ray.lineage import schema
+from autoresearch_ray.lineage.schema import Row
 from autoresearch_ray.lineage.snapshot import fetch
 from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.variant import Variant
+from autoresearch_ray.variant import Status, Variant
 
 
-def replay_islands(lineage: LineageStore, capacities: Sequence[int], founder: Member) -> list[list[Member]]:
-    """Return each island's members after all committed rows, in the order in which they came.
+@dataclass
+class Replayed:
+    """A search as its rows left it."""
 
-    Sources are read for the members that are left, not for everything ever born.
+    state: State
+    founder: Member
+    """The seed as every island began with it, without scores."""
+    islands: list[list[Member]]
+    """Each island's members, in the order in which they came."""
+    capacities: list[int]
+    spent: Spent
+    next_number: int
+    """Of the next birth."""
+    numbers: dict[str, int]
+    """The number of every birth that has ended, by variant id."""
+    trainings: Counter[str]
+    """Experiments so far of the seed and of each variant that has not ended, by variant id."""
 
-    Args:
-        lineage: the run's store; its uncommitted rows do not count.
-        capacities: members each island may hold.
-        founder: the seed as every island began with it, without scores.
+
+def replay(lineage: LineageStore) -> Replayed:
+    """Fold everything committed. Sources are read for the members that are left, not for everything ever born.
+
+    Raises:
+        LookupError: the lineage has no seed, not even one in flight.
     """
-    variants: dict[str, Variant] = {}
-    sequences: dict[str, int] = {}
+    fold = _Fold(lineage)
+    for recorded in lineage.replay(["variants", "experiments", "events"]):
+        fold.take(recorded.table, recorded.row, recorded.sequence)
+    return fold.result()
+
+
+class _Fold:
+    """One pass in the order of `sequence`: a variant's row stands before that of its first score."""
+
+    def __init__(self, lineage: LineageStore) -> None:
+        self._lineage = lineage
+        self._open = {variant.variant_id: variant for variant in lineage.open_proposals()}
+        self._founder = Member(_seed(lineage), ())
+        self._numbers: dict[str, int] = {}
+        self._unscored: dict[str, Variant] = {}
+        self._state = State()
+        self._capacities: list[int] = []
+        self._islands: list[Island] = []
+        self._trainings: Counter[str] = Counter()
+        self._spent = Spent()
+        self._sitting: datetime | None = None
+        self._last: datetime | None = None
+        self._seconds = 0.0
+
+    def take(self, table: str, row: Row, sequence: int) -> None:
+        """Take in one row."""
+        if table == "variants":
+            self._born(row, sequence)
+        elif table == "experiments":
+            self._measured(row)
+        else:
+            self._happened(row)
+
+    def result(self) -> Replayed:
+        """Return what the rows amount to, with what was paid for and has not ended."""
+        self._close_sitting()
+        for variant in self._open.values():
+            self._pay(variant)
+        numbers = {birth.number for birth in self._lineage.open_births()}
+        numbers |= {*self._numbers.values(), *(variant.birth.number for variant in self._open.values())}
+        return Replayed(
+            state=self._state,
+            founder=self._founder,
+            islands=self._members(),
+            capacities=self._capacities,
+            spent=replace(self._spent, births=len(numbers - {0}), hours=self._seconds / 3600),
+            next_number=max(numbers, default=0) + 1,
+            numbers=self._numbers,
+            trainings=self._trainings,
+        )
+
+    def _born(self, row: Row, sequence: int) -> None:
+        variant, status = schema.variant_of(row | {"source": None}), Status(row["status"])
+        self._numbers[variant.variant_id] = variant.birth.number
+        self._seen(row["created_at"])
+        if status not in (Status.REJECTED, Status.OPERATOR_FAILED):
+            parents = tuple(self._numbers[parent] for parent in variant.parents)
+            self._state.conceived(variant.birth.number, parents, row["ast_hash"])
+        self._state.born(variant.birth, status, sequence)
+        self._pay(variant)
+        if status is Status.COMPLETED:
+            self._unscored[variant.variant_id] = variant
+        if variant.birth.number:
+            self._trainings.pop(variant.variant_id, None)
+
+    def _measured(self, row: Row) -> None:
+        self._seen(row["ended_at"])
+        lost, name = row["status"] == Status.LOST.value, row["variant_id"]
+        self._spent = replace(
+            self._spent,
+            experiments=self._spent.experiments + (not lost),
+            train_seconds=self._spent.train_seconds + row["train_seconds"],
+            slot_seconds=self._spent.slot_seconds + row["wall_seconds"],
+        )
+        seed = self._founder.variant
+        if name == seed.variant_id or name not in self._numbers:
+            self._trainings[name] += 1
+        variant = self._unscored.pop(name, seed if name == seed.variant_id else None)
+        result = schema.result_of(row)
+        if variant is None:  # lost before its birth ended, or not scored
+            self._state.experiments[result.status] += 1
+            return
+        scores = self._state.measured(variant, result)
+        if scores:
+            for island in homes(variant.birth, len(self._islands)):
+                self._islands[island].absorb(Member(variant, scores), self._state.noise.estimate())
+
+    def _happened(self, row: Row) -> None:
+        details = schema.event_details(row)
+        if row["kind"] == "started":
+            self._close_sitting()
+            self._sitting = self._last = row["recorded_at"]
+            if not self._islands:
+                self._capacities = details["capacities"]
+                self._islands = [Island(capacity, [self._founder]) for capacity in self._capacities]
+        elif row["kind"] == "migration":
+            for variant in self._migrants(details["variants"]):
+                member = Member(variant, self._state.scores(variant.birth.number))
+                self._islands[details["target"]].absorb(member, self._state.noise.estimate())
+        elif row["kind"] == "resize":
+            self._capacities = details["capacities"]
+            for island, capacity in zip(self._islands, self._capacities, strict=True):
+                island.resize(capacity, self._state.noise.estimate())
+        self._seen(row["recorded_at"])
+
+    def _migrants(self, names: Sequence[str]) -> list[Variant]:
+        """Return variants by id; one that was evicted between its island's answer and the record of it is fetched."""
+        held = {member.variant.variant_id: member.variant for island in self._islands for member in island.members}
+        gone = [self._state.sequence(self._numbers[name]) for name in names if name not in held]
+        if gone:
+            rows = fetch(self._lineage.folder, "variants", gone, schema.SCHEMAS["variants"].names)
+            held |= {row["variant_id"]: schema.variant_of(row) for row in rows.values()}
+        return [held[name] for name in names]
+
+    def _members(self) -> list[list[Member]]:
+        names = {member.variant.variant_id for island in self._islands for member in island.members}
+        wanted = [self._state.sequence(self._numbers[name]) for name in names if name in self._numbers]
+        rows = fetch(self._lineage.folder, "variants", wanted, ["variant_id", "source"])
+        sources = {row["variant_id"]: row["source"] for row in rows.values()}
+        return [[_filled(member, sources) for member in island.members] for island in self._islands]
+
+    def _pay(self, variant: Variant) -> None:
+        usage, spent = variant.usage, self._spent
+        self._spent = replace(
+            spent,
+            tokens_in=spent.tokens_in + usage.tokens_in,
+            tokens_out=spent.tokens_out + usage.tokens_out,
+            usd=spent.usd + usage.usd,
+        )
+
+    def _seen(self, moment: datetime | None) -> None:
+        if moment is not None and (self._last is None or moment > self._last):
+            self._last = moment
+
+    def _close_sitting(self) -> None:
+        """Add the time from a sitting's start to its last row; what a killed driver did after that is not known."""
+        if self._sitting is not None and self._last is not None:
+            self._seconds += (self._last - self._sitting).total_seconds()
+
+
+def _seed(lineage: LineageStore) -> Variant:
+    """Return the seed, which may still be in flight (Raises LookupError)."""
+    for variant in lineage.open_proposals():
+        if variant.birth.number == 0:
+            return variant
     for recorded in lineage.replay(["variants"]):
-        variant = schema.variant_of(recorded.row | {"source": None})
-        variants[variant.variant_id] = variant
-        sequences[variant.variant_id] = recorded.sequence
-    islands = [Island(capacity, [founder]) for capacity in capacities]
-    state = State()
-    for recorded in lineage.replay(["experiments", "events"]):
-        if recorded.table == "experiments":
-            born = variants.get(recorded.row["variant_id"])
-            if born is None:  # lost, and its birth has not ended: no score to take in
-                continue
-            scores = state.measured(born, schema.result_of(recorded.row))
-            if scores:
-                home = range(len(islands)) if born.birth.number == 0 else (born.birth.island,)
-                for island in home:
-                    islands[island].absorb(Member(born, scores), state.noise.estimate())
-        elif recorded.row["kind"] == "migration":
-            details = schema.event_details(recorded.row)
-            for variant_id in details["variants"]:
-                migrant = variants[variant_id]
-                member = Member(migrant, state.scores(migrant.birth.number))
-                islands[details["target"]].absorb(member, state.noise.estimate())
-    wanted = {sequences[name] for island in islands for name in _names(island) if name in sequences}
-    rows = fetch(lineage.folder, "variants", wanted, ["variant_id", "source"])
-    sources = {row["variant_id"]: row["source"] for row in rows.values()}
-    return [[_filled(member, sources) for member in island.members] for island in islands]
-
-
-def _names(island: Island) -> list[str]:
-    return [member.variant.variant_id for member in island.members]
+        if recorded.row["number"] == 0:
+            rows = fetch(lineage.folder, "variants", [recorded.sequence], schema.SCHEMAS["variants"].names)
+            return schema.variant_of(rows[recorded.sequence])
+    raise LookupError("the lineage has no seed")
 
 
 def _filled(member: Member, sources: Mapping[str, str]) -> Member:

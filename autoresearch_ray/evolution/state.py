@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoresearch_ray.evolution.ancestry import Ancestry
 from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior
-from autoresearch_ray.variant import Result, Status, Variant, ast_hash
+from autoresearch_ray.evolution.pacing import Tally
+from autoresearch_ray.variant import Birth, Result, Status, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,44 +33,54 @@ class Standing:
 
 
 class State:
-    """Folded from the rows in the order of their `sequence`; equal rows give an equal state."""
+    """Folded from the rows in the order of their `sequence`; equal rows give an equal state.
+
+    Attributes:
+        births: how births ended, counted by status.
+        experiments: how experiments ended, counted by status.
+        crossovers: what births with two parents have brought, trained ones only.
+        singles: what births with one parent have brought, trained ones only.
+        best: the lowest posterior mean so far, not confirmed.
+        since_best: births that ended since the best last changed.
+    """
 
     def __init__(self) -> None:
         self.noise = NoiseEstimator()
         self.ancestry = Ancestry()
         self.births: Counter[Status] = Counter()
         self.experiments: Counter[Status] = Counter()
+        self.crossovers = Tally()
+        self.singles = Tally()
         self.seed: Standing | None = None
         self.best: Standing | None = None
+        self.since_best = 0
         self._first_scores = array("d")
         self._sequences = array("q")
         self._replicates: dict[int, tuple[float, ...]] = {}
         self._sources: dict[int, int] = {}
 
-    def duplicate_of(self, source_ast_hash: str) -> int | None:
-        """Return the number of the first variant with that AST hash, None if there is none."""
-        return self._sources.get(_key(source_ast_hash))
+    def duplicate_of(self, identity: str) -> int | None:
+        """Return the number of the first variant that is the same program, None if there is none."""
+        return self._sources.get(_key(identity))
 
-    def conceived(self, variant: Variant, parents: tuple[int, ...]) -> None:
-        """Take in a variant that will be trained, so that nothing else may repeat it.
-
-        Raises:
-            SyntaxError: its source does not parse.
-        """
-        number = variant.birth.number
+    def conceived(self, number: int, parents: tuple[int, ...], identity: str) -> None:
+        """Take in a variant that will be trained, so that nothing else may repeat it."""
         self.ancestry.record(number, parents)
-        self._sources.setdefault(_key(ast_hash(variant.source)), number)
+        self._sources.setdefault(_key(identity), number)
 
-    def born(self, number: int, status: Status, sequence: int) -> None:
-        """Take in the final row of a birth."""
+    def born(self, birth: Birth, status: Status, sequence: int) -> None:
+        """Take in the final row of a birth; that of its first score, if it has one, follows it."""
         self.births[status] += 1
-        self._sequences.extend(0 for _ in range(len(self._sequences), number + 1))
-        self._sequences[number] = sequence
+        self.since_best += 1
+        self._sequences.extend(0 for _ in range(len(self._sequences), birth.number + 1))
+        self._sequences[birth.number] = sequence
+        if status in (Status.CRASHED, Status.TIMED_OUT):
+            self._count(birth, gained=False)
 
     def sequence(self, number: int) -> int:
-        """Return the sequence of the final row of birth `number` (Raises IndexError or ValueError: it has none yet)."""
-        if not self._sequences[number]:
-            raise ValueError(f"birth {number} has not ended")
+        """Return the sequence of the final row of a birth (Raises LookupError: it has none yet)."""
+        if number >= len(self._sequences) or not self._sequences[number]:
+            raise LookupError(f"birth {number} has not ended")
         return self._sequences[number]
 
     def measured(self, variant: Variant, result: Result) -> tuple[float, ...] | None:
@@ -84,6 +96,7 @@ class State:
         else:
             self._first_scores.extend(math.nan for _ in range(len(self._first_scores), number + 1))
             self._first_scores[number] = result.val_bpb
+            self._count(variant.birth, gained=result.val_bpb < self._best_parent(number))
         self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores))
         return scores
 
@@ -98,13 +111,30 @@ class State:
         """Return what is believed of a variant's true score."""
         return self.noise.estimate().posterior(standing.scores)
 
+    def _best_parent(self, number: int) -> float:
+        known = [scores for parent in self.ancestry.parents(number) if (scores := self.scores(parent))]
+        return min((math.fsum(scores) / len(scores) for scores in known), default=math.inf)
+
+    def _count(self, birth: Birth, *, gained: bool) -> None:
+        """Count a trained birth for the share of crossovers; a crossover that found no mate counts as single."""
+        parents = len(self.ancestry.parents(birth.number))
+        if parents == 2:
+            self.crossovers = Tally(self.crossovers.births + 1, self.crossovers.gains + gained)
+        elif parents == 1:
+            self.singles = Tally(self.singles.births + 1, self.singles.gains + gained)
+
     def _rank(self, standing: Standing) -> None:
         if standing.number == 0:
             self.seed = standing
         if self.best is not None and self.best.number == standing.number:
             self.best = standing
-        if self.best is None or self.posterior(standing).mean < self.posterior(self.best).mean:
-            self.best = standing
+        elif self.best is None or self.posterior(standing).mean < self.posterior(self.best).mean:
+            self.best, self.since_best = standing, 0
+
+
+def homes(birth: Birth, islands: int) -> Sequence[int]:
+    """Return the islands that take a scored variant in: the seed lives on all of them, others where they were born."""
+    return range(islands) if birth.number == 0 else (birth.island,)
 
 
 def _key(digest: str) -> int:

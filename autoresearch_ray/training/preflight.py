@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from autoresearch_ray.variant import ast_hash
 
@@ -17,33 +17,37 @@ CONTRACT = ("make_dataloader", "evaluate_bpb")
 """What a train.py must use of prepare.py."""
 
 
-def refusal(source: str, parents: Collection[str] = (), known: Mapping[str, str] | None = None) -> str | None:
-    """Return one line that says why a variant is not worth a training, or None when nothing speaks against it.
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """What a look at a source, without running it, says."""
 
-    Args:
-        source: the text of its train.py.
-        parents: `ast_hash` of each of its parents.
-        known: the variants that there are already, as variant ids by `ast_hash`.
-    """
+    refusal: str | None
+    """Why it is not worth a training, in one sentence; None when nothing speaks against it."""
+    identity: str | None
+    """What two sources share that are the same program, here the `ast_hash`; None when it does not parse."""
+
+
+def inspect(source: str) -> Inspected:
+    """Look at the text of a train.py once: size, syntax, the contract with prepare.py, and its identity."""
     try:
         size = len(source.encode())
     except UnicodeEncodeError:
-        return "the source is not valid Unicode text"
+        return Inspected("the source is not valid Unicode text", None)
     if size > LARGEST_SOURCE:
-        return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed"
+        return Inspected(f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed", None)
     try:
         tree = _compile(source)
         identity = ast_hash(source)
     except SyntaxError as error:
-        return f"the source does not parse: {_describe(error)}"
+        return Inspected(f"the source does not parse: {_describe(error)}", None)
     missing = [name for name in CONTRACT if not _uses(tree, name)]
-    if missing:
-        return f"the source does not use {' and '.join(missing)} of prepare.py"
-    if identity in parents:
-        return "nothing changed but comments or layout"
-    if known is not None and identity in known:
-        return f"it is the same program as variant {known[identity]}"
-    return None
+    refusal = f"the source does not use {' and '.join(missing)} of prepare.py" if missing else None
+    return Inspected(refusal, identity)
+
+
+def refusal(source: str) -> str | None:
+    """Return why a train.py is not worth a training, or None when nothing speaks against it."""
+    return inspect(source).refusal
 
 
 def _compile(source: str) -> ast.Module:

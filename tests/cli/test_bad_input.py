@@ -50,7 +50,7 @@ def test_a_seed_that_is_not_there_or_does_not_parse(cli: Cli, quick: Path, tmp_p
     (model / "train.py").write_text("def f(:\n")
     refused(cli("run", "-c", quick, "--set", f"seed_model={model}"), "does not parse")
     (model / "train.py").write_text("print('hello')\n")
-    refused(cli("run", "-c", quick, "--set", f"seed_model={model}"), "does not call make_dataloader and evaluate_bpb")
+    refused(cli("run", "-c", quick, "--set", f"seed_model={model}"), "does not use make_dataloader and evaluate_bpb")
     assert not (tmp_path / "runs").exists()
 
 

@@ -21,6 +21,7 @@ from autoresearch_ray.evolution.cluster import Emigrated, IslandLost, Mated, Mea
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.request import Parent, Request
 from autoresearch_ray.variant import Birth, Operator, Status, Variant, variant_id
 
 ray.cloudpickle.register_pickle_by_value(doubles)  # workers do not see the tests
@@ -35,6 +36,10 @@ def variant(number: int, source: str = "LR = 0.5\n") -> Variant:
 
 def member(number: int, score: float) -> Member:
     return Member(variant(number), (score,))
+
+
+def request(birth: Birth) -> Request:
+    return Request(birth, (Parent(variant(1), 1.0, None, 1),), None, "", (), ())
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +130,8 @@ def test_a_lost_island_is_one_event_whatever_it_had_been_asked(cluster: RayClust
 def test_operators_answer_with_values_also_when_they_break(cluster: RayCluster) -> None:
     good = Birth(20, variant_id("t", 20), 0, Operator.PARAMETERS, 20)
     bad = Birth(21, variant_id("t", 21), 0, Operator.CROSSOVER, 21)
-    cluster.propose(good, [variant(1)], None)
-    cluster.propose(bad, [variant(1)], None)  # a crossover of one parent is a defect of the caller
+    cluster.propose(request(good))
+    cluster.propose(request(bad))  # a crossover of one parent is a defect of the caller
     answers = {event.birth: event.answer for event in final(cluster, 2) if isinstance(event, Proposed)}
     assert isinstance(answers[good], Proposal)
     assert isinstance(answers[bad], Failure)
@@ -136,10 +141,10 @@ def test_operators_answer_with_values_also_when_they_break(cluster: RayCluster) 
 def test_a_dead_operator_process_is_replaced(cluster: RayCluster) -> None:
     birth = Birth(22, variant_id("t", 22), 0, Operator.PARAMETERS, 22)
     ray.kill(cluster._operators)
-    cluster.propose(birth, [variant(1)], None)
+    cluster.propose(request(birth))
     [first] = final(cluster)
     assert isinstance(first.answer, Failure)
-    cluster.propose(birth, [variant(1)], None)
+    cluster.propose(request(birth))
     [second] = final(cluster)
     assert isinstance(second.answer, Proposal)
 

@@ -14,7 +14,8 @@ from autoresearch_ray.evolution.cluster import Emigrated, Event, IslandLost, Mat
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators import dispatch
-from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
+from autoresearch_ray.operators.request import Request
+from autoresearch_ray.variant import Birth, Experiment, Result, Status
 
 SEED_SOURCE = '''"""A toy train.py: its score is a function of its literals."""
 from prepare import evaluate_bpb, make_dataloader
@@ -88,10 +89,13 @@ class ScriptedCluster:
         members = tuple(self.islands[island].emigrants(count, noise))
         self._queue.append(lambda: Emigrated(island, members))
 
-    def propose(self, birth: Birth, parents: Sequence[Variant], ancestor: Variant | None) -> None:
-        self.proposals.append(birth)
-        answer = dispatch.propose(birth, parents, ancestor)
-        self._queue.append(lambda: Proposed(birth, answer))
+    def resize(self, island: int, capacity: int, noise: Noise) -> None:
+        self.islands[island].resize(capacity, noise)
+
+    def propose(self, request: Request) -> None:
+        self.proposals.append(request.birth)
+        answer = dispatch.propose(request)
+        self._queue.append(lambda: Proposed(request.birth, answer))
 
     def train(self, experiment: Experiment) -> None:
         self.experiments.append(experiment)

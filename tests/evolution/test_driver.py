@@ -10,7 +10,7 @@ from scripted import SEED_SOURCE, ScriptedCluster, bowl, literals
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ClusterError, SeedError
 from autoresearch_ray.evolution.driver import LOST_LIMIT, Driver
-from autoresearch_ray.evolution.replay import replay_islands
+from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Experiment, Operator, Result, Status
@@ -22,7 +22,8 @@ def evolve(folder: Path, cluster: ScriptedCluster, **keys: Any) -> tuple[Driver,
     config = Config(**{"max_experiments": 40, "population_size": 6, "num_islands": 2, "migration_interval": 10, **keys})
     store = LineageStore.create(folder, RUN)
     driver = Driver(config, cluster, store, Origin(RUN))
-    driver.run(SEED_SOURCE)
+    driver.begin(SEED_SOURCE)
+    driver.run()
     return driver, store
 
 
@@ -39,7 +40,8 @@ def test_every_birth_ends_as_one_row_and_every_experiment_counts(tmp_path: Path)
     assert sum(driver.state.births.values()) == len(variants)
     assert driver.ledger.spent.experiments == 40
     assert driver.ledger.reserved_experiments == 0
-    assert driver.in_flight == 0
+    assert driver.waiting == 0
+    assert not driver.running
     assert not store.open_births()
     assert not store.open_proposals()
 
@@ -84,8 +86,9 @@ def test_what_repeats_is_rejected_and_never_trained(tmp_path: Path) -> None:
     class Stubborn(ScriptedCluster):
         """Every third proposal repeats the seed in other words."""
 
-        def propose(self, birth: Any, parents: Any, ancestor: Any) -> None:
-            super().propose(birth, parents, ancestor)
+        def propose(self, request: Any) -> None:
+            super().propose(request)
+            birth = request.birth
             if birth.number % 3 == 0:
                 answer = self._queue.pop()()
                 source = "# nothing new\n" + SEED_SOURCE
@@ -102,8 +105,9 @@ def test_what_repeats_is_rejected_and_never_trained(tmp_path: Path) -> None:
 
 def test_source_that_does_not_parse_is_rejected(tmp_path: Path) -> None:
     class Broken(ScriptedCluster):
-        def propose(self, birth: Any, parents: Any, ancestor: Any) -> None:
-            super().propose(birth, parents, ancestor)
+        def propose(self, request: Any) -> None:
+            super().propose(request)
+            birth = request.birth
             if birth.number == 2:
                 answer = self._queue.pop()()
                 self._queue.append(lambda: type(answer)(birth, type(answer.answer)("def f(:\n", "oops")))
@@ -173,7 +177,7 @@ def test_a_seed_that_fails_ends_the_run_with_a_sentence(tmp_path: Path, status: 
 def test_a_seed_that_does_not_parse(tmp_path: Path) -> None:
     store = LineageStore.create(tmp_path, RUN)
     with pytest.raises(SeedError, match="cannot be trained"):
-        Driver(Config(), ScriptedCluster(), store, Origin(RUN)).run("def f(:\n")
+        Driver(Config(), ScriptedCluster(), store, Origin(RUN)).begin("def f(:\n")
 
 
 def test_crossovers_have_two_unrelated_parents(tmp_path: Path) -> None:
@@ -219,8 +223,8 @@ def members(islands: Any) -> list[list[tuple[str, tuple[float, ...], str]]]:
 
 def test_a_replay_of_the_lineage_gives_the_same_islands(tmp_path: Path) -> None:
     cluster = ScriptedCluster()
-    driver, store = evolve(tmp_path, cluster, max_experiments=100)
-    replayed = replay_islands(store, driver.capacities, driver.founder)
+    _, store = evolve(tmp_path, cluster, max_experiments=100)
+    replayed = replay(store).islands
     live = [cluster.islands[number].members for number in range(len(replayed))]
     assert members(replayed) == members(live)
 
@@ -229,7 +233,7 @@ def test_a_lost_island_is_rebuilt_from_the_lineage_and_asked_again(tmp_path: Pat
     cluster = ScriptedCluster()
     cluster.lose_island_at_mate = {1, 9, 20, 21}
     driver, store = evolve(tmp_path, cluster, max_experiments=80)
-    assert driver.in_flight == 0
+    assert driver.waiting == 0
     assert sorted(row["number"] for row in rows(store, "variants")) == list(range(driver.births + 1))
     assert all(island.members for island in cluster.islands.values())
 
@@ -240,13 +244,15 @@ def test_draining_starts_nothing_more(tmp_path: Path) -> None:
 
     def stop(driver: Driver) -> None:
         if driver.ledger.spent.experiments >= 10:
-            driver.drain()
+            driver.drain("enough")
 
     driver = Driver(config, cluster, store, Origin(RUN), watch=stop)
-    driver.run(SEED_SOURCE)
-    assert driver.in_flight == 0
+    driver.begin(SEED_SOURCE)
+    driver.run()
+    assert not driver.running
     assert driver.ledger.spent.experiments == len(cluster.experiments) < 25
-    assert len(rows(store, "variants")) == driver.births + 1
+    open_births = {birth.number for birth in store.open_births()}
+    assert len(rows(store, "variants")) + len(open_births) == driver.births + 1
 
 
 def test_generational_pacing_waits_for_the_whole_brood(tmp_path: Path) -> None:
@@ -255,12 +261,13 @@ def test_generational_pacing_waits_for_the_whole_brood(tmp_path: Path) -> None:
 
     def watch(driver: Driver) -> None:
         nonlocal most
-        most = max(most, driver.in_flight)
+        most = max(most, driver.waiting + len(driver.running))
 
     store = LineageStore.create(tmp_path, RUN)
     config = Config(pacing="generational", population_size=5, max_experiments=32, crossover_probability=0.0)
     driver = Driver(config, cluster, store, Origin(RUN), watch=watch)
-    driver.run(SEED_SOURCE)
+    driver.begin(SEED_SOURCE)
+    driver.run()
     assert most <= 5 + config.seed_replicates
     assert driver.ledger.spent.experiments == 32
 
@@ -278,6 +285,7 @@ def test_operators_that_always_fail_end_at_the_limit_of_births(tmp_path: Path) -
         return Result(status=Status.COMPLETED, val_bpb=1.0)
 
     driver = Driver(Config(max_births=30), ScriptedCluster(flat), store, Origin(RUN))
-    driver.run(constant)
+    driver.begin(constant)
+    driver.run()
     assert driver.state.births[Status.OPERATOR_FAILED] == 30
     assert {row["operator"] for row in rows(store, "variants")} == {Operator.SEED.value, Operator.PARAMETERS.value}

@@ -44,7 +44,8 @@ class Watched:
         with LineageStore.create(folder, "mar5") as store:
             config = Config(max_experiments=experiments, population_size=4, seed_replicates=3)
             self.driver = Driver(config, ScriptedCluster(noisy), store, Origin("mar5"), watch=self._look)
-            self.driver.run(SEED_SOURCE)
+            self.driver.begin(SEED_SOURCE)
+            self.driver.run()
         snapshot.write(snapshot.take(self.driver, "finished"), folder)
 
     def _look(self, driver: Driver) -> None:

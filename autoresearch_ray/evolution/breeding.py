@@ -1,0 +1,99 @@
+"""What a birth is made of: its island, operator and seed, its parents, and what its operator is told. Pure.
+
+Does not own when births happen (pacing.py, driver.py) or how an operator works (operators/).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from autoresearch_ray.config import Config
+from autoresearch_ray.evolution.ancestry import Ancestry
+from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.evolution.pacing import crossover_share, operator_for
+from autoresearch_ray.evolution.state import State
+from autoresearch_ray.operators.request import Idea, Parent
+from autoresearch_ray.variant import Birth, Operator, Result, Status, Variant, variant_id
+
+TOURNAMENT, CHOICE, TRAINING = 0, 1, 2
+"""Streams of randomness of one birth; replicate n trains under stream TRAINING + n."""
+
+
+def entropy(seed: int, number: int, stream: int) -> int:
+    """Return 63 random bits that depend on the run's seed, a birth's number and a stream, and on nothing else."""
+    sequence = np.random.SeedSequence([seed, number, stream])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def conceive(config: Config, run: str, number: int, capacities: Sequence[int], state: State) -> Birth:
+    """Decide a birth's island and operator; all that is random derives from the run's seed and the number.
+
+    With language models configured, births with one parent are mutations but for `llm.parameters_share` of them.
+    """
+    rng = np.random.default_rng(entropy(config.seed, number, CHOICE))
+    single = Operator.PARAMETERS
+    if config.llm.models and rng.random() >= config.llm.parameters_share:
+        single = Operator.MUTATION
+    share = config.crossover_probability
+    if share is None:
+        share = crossover_share(state.crossovers, state.singles)
+    island = number % len(capacities)
+    operator = operator_for(rng, share, members=capacities[island], single=single)
+    return Birth(number, variant_id(run, number), island, operator, entropy(config.seed, number, TOURNAMENT))
+
+
+@dataclass(frozen=True, slots=True)
+class Couple:
+    """The parents of a birth, the better first, and for two the number of their nearest common ancestor."""
+
+    parents: tuple[Variant, ...]
+    ancestor: int | None = None
+
+
+def couple(birth: Birth, candidates: Sequence[Variant], ancestry: Ancestry) -> Couple:
+    """Choose the parents among an island's candidates: never a variant with itself, its ancestor or its descendant.
+
+    A crossover all of whose candidates are kin in that sense gets one parent; its operator is then for the caller to
+    change.
+    """
+    first = candidates[0]
+    if birth.operator is Operator.CROSSOVER:
+        for second in candidates[1:]:
+            ancestor = ancestry.common_ancestor(first.birth.number, second.birth.number)
+            if ancestor is not None and ancestor not in (first.birth.number, second.birth.number):
+                return Couple((first, second), ancestor)
+    return Couple((first,))
+
+
+def parent_of(variant: Variant, state: State, noise: Noise) -> Parent:
+    """Return a parent with what is known of its score."""
+    scores = state.scores(variant.birth.number)
+    if not scores:
+        return Parent(variant, None, None, 0)
+    return Parent(variant, math.fsum(scores) / len(scores), noise.sigma / math.sqrt(len(scores)), len(scores))
+
+
+def idea_of(variant: Variant, status: Status, reason: str, result: Result | None, state: State, noise: Noise) -> Idea:
+    """Return what later prompts may say of a birth that ended: its hypothesis and how it went against its parents."""
+    gain = error = None
+    known = [scores for parent in state.ancestry.parents(variant.birth.number) if (scores := state.scores(parent))]
+    if result is not None and result.val_bpb is not None and known:
+        best = min(known, key=lambda scores: math.fsum(scores) / len(scores))
+        gain = math.fsum(best) / len(best) - result.val_bpb
+        error = noise.sigma * math.sqrt(1 + 1 / len(best))
+    return Idea(variant.variant_id, variant.hypothesis, status, gain, error, reason)
+
+
+def facts_of(config: Config, class_name: str) -> tuple[str, ...]:
+    """Return plain sentences about budget, hardware and limits, for an operator that reads."""
+    device = "a GPU" if config.device == "cuda" else f"{config.num_cpus} CPU thread{'s' * (config.num_cpus > 1)}"
+    return (
+        f"One training has {config.train_seconds:g} seconds on {device} ({class_name}).",
+        f"Start-up and compilation may take {config.startup_seconds:g} seconds; scoring {config.scoring_seconds:g}.",
+        f"Rows hold {config.data.sequence_length} tokens; the tokenizer is {config.data.tokenizer}.",
+        "The score is validation bits per byte; lower is better.",
+    )

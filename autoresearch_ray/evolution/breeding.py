@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoresearch_ray.config import Config
-from autoresearch_ray.evolution.ancestry import Ancestry
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.evolution.pacing import crossover_share, operator_for
 from autoresearch_ray.evolution.state import State
@@ -54,17 +53,18 @@ class Couple:
     ancestor: int | None = None
 
 
-def couple(birth: Birth, candidates: Sequence[Variant], ancestry: Ancestry) -> Couple:
-    """Choose the parents among an island's candidates: never a variant with itself, its ancestor or its descendant.
+def couple(birth: Birth, candidates: Sequence[Variant], state: State) -> Couple:
+    """Choose the parents among an island's candidates.
 
-    A crossover all of whose candidates are kin in that sense gets one parent; its operator is then for the caller to
-    change.
+    Never a variant with itself, its ancestor or its descendant, nor two that have been parents together before. A
+    crossover without such a candidate gets one parent; its operator is then for the caller to change.
     """
     first = candidates[0]
     if birth.operator is Operator.CROSSOVER:
         for second in candidates[1:]:
-            ancestor = ancestry.common_ancestor(first.birth.number, second.birth.number)
-            if ancestor is not None and ancestor not in (first.birth.number, second.birth.number):
+            pair = (first.birth.number, second.birth.number)
+            ancestor = state.ancestry.common_ancestor(*pair)
+            if ancestor is not None and ancestor not in pair and not state.crossed(*pair):
                 return Couple((first, second), ancestor)
     return Couple((first,))
 

@@ -372,7 +372,8 @@ class Driver:
 
     def _propose(self, birth: Birth, candidates: Sequence[Variant]) -> None:
         """Ask the operator; a crossover whose candidates are all kin becomes a birth with one parent."""
-        chosen = couple(birth, candidates, self.state.ancestry)
+        chosen = couple(birth, candidates, self.state)
+        self.state.cross([parent.birth.number for parent in chosen.parents])
         if birth.operator is Operator.CROSSOVER and len(chosen.parents) == 1:
             birth = replace(birth, operator=Operator.MUTATION if self.config.llm.models else Operator.PARAMETERS)
         for parent in chosen.parents:

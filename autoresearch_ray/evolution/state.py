@@ -58,6 +58,16 @@ class State:
         self._sequences = array("q")
         self._replicates: dict[int, tuple[float, ...]] = {}
         self._sources: dict[int, int] = {}
+        self._pairs: set[frozenset[int]] = set()
+
+    def crossed(self, first: int, second: int) -> bool:
+        """Return whether these two have been parents together: an offline merge of them would say the same again."""
+        return frozenset((first, second)) in self._pairs
+
+    def cross(self, parents: Sequence[int]) -> None:
+        """Note that two variants are parents together, as soon as that is decided."""
+        if len(parents) == 2:
+            self._pairs.add(frozenset(parents))
 
     def duplicate_of(self, identity: str) -> int | None:
         """Return the number of the first variant that is the same program, None if there is none."""
@@ -66,6 +76,7 @@ class State:
     def conceived(self, number: int, parents: tuple[int, ...], identity: str) -> None:
         """Take in a variant that will be trained, so that nothing else may repeat it."""
         self.ancestry.record(number, parents)
+        self.cross(parents)
         self._sources.setdefault(_key(identity), number)
 
     def born(self, birth: Birth, status: Status, sequence: int) -> None:

@@ -55,7 +55,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([\w.+-]*)[ \t]*")
 _HYPOTHESIS = re.compile(r"[\s>#*_`-]*hypothesis[\s*_`]*:(.*)", re.IGNORECASE)
 _REASONING = re.compile(r"\A.*^[ \t]*</(?:think|thinking|reasoning)>[ \t]*$", re.DOTALL | re.MULTILINE)
 _SHOWN_MATCHES = 5
-_COMPARED_LINES = 200
+_COMPARED_LINES = 20
 _COMPARED_CHARACTERS = 160
 
 
@@ -243,7 +243,7 @@ def _start(line: str) -> str:
 
 def _agreeing(lines: Sequence[str], start: int, search: Sequence[str]) -> int:
     count = 0
-    while count < min(len(search), len(lines) - start, _COMPARED_LINES) and lines[start + count] == search[count]:
+    while count < min(len(search), len(lines) - start) and lines[start + count] == search[count]:
         count += 1
     return count
 

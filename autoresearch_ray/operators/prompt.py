@@ -23,8 +23,10 @@ _HEADING = re.compile(r"(#{1,6})[ \t]+(.*?)[ \t]*#*[ \t]*")
 _CODE_FENCE = re.compile(r" {0,3}(```|~~~)")
 
 _SYSTEM = """\
-You are the {operator} operator of an evolutionary search that improves one program, {file}. {shown} You answer with
-one new version of it, which is then run as it is, on its own, and measured. What counts is {metric}: {goal} is better.
+You are the {operator} operator of an evolutionary search that improves one program, {file}.
+{shown}
+You answer with one new version of it, which is run as it is and measured. What counts is {metric}: {goal} is better.
+The person who runs the search says between <program> and </program> what to look for.
 
 # What {file} must keep
 
@@ -65,7 +67,7 @@ _SCORED = """\
   device. It is the only training data, ends by itself when the time is up, and starts the clock with its first batch.
   `loader.progress` in [0, 1] drives schedules; `loader.report(loss)` records the training loss.
 - `model(x)` maps tokens (B, T) to float logits (B, T, VOCAB_SIZE). A position sees only itself and those before it in
-  its own row. The model is given no targets when it is scored.
+  its own row. It is scored at T = MAX_SEQ_LEN, and is given no targets then.
 - `evaluate_bpb(model)` is called exactly once, at the end; the score is computed outside of the program.
 - Only the standard library, torch and numpy; no network, no other files, no further processes."""
 
@@ -158,7 +160,7 @@ def messages(request: Request, omitted: frozenset[str] = frozenset()) -> tuple[M
         contract=_SCORED if contract.scored else _REPORTED.format(metric=contract.metric),
     )
     program = addressed(request.program, operator)
-    parts: list[str | _Data] = ["# Research program", program] if program else []
+    parts: list[str | _Data] = [f"<program>\n{program}\n</program>"] if program else []
     if request.facts:
         parts += ["# This run", "\n".join(f"- {fact}" for fact in request.facts)]
     parts += _parents(request, omitted)

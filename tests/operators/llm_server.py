@@ -90,7 +90,10 @@ def running(*, key: bool = False) -> Iterator[Server]:
 # The model
 # ---------------------------------------------------------------------------------------------------------------------
 
-_QUOTED = re.compile(r"^<data (?P<key>[0-9a-f]{8}): (?P<name>.*)>\n(?P<text>.*?)\n</data (?P=key)>$", re.DOTALL | re.M)
+_QUOTED = re.compile(
+    r"^<data (?P<key>[0-9a-f]{8}): (?P<name>[^\n]*)>\n(?P<text>.*?)\n</data (?P=key)>$", re.DOTALL | re.M
+)
+_SOURCE = re.compile(r"(?!hypothesis)\S+ of \w{6}")
 _ASSIGNED = re.compile(r"(?P<name>[A-Za-z_]\w*) = (?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)(?P<rest>\s*(?:#.*)?)")
 
 
@@ -100,7 +103,7 @@ def answer(messages: list[dict[str, str]]) -> str:
     The same prompt gets the same reply.
     """
     user = next((message["content"] for message in messages if message["role"] == "user"), "")
-    sources = [found["text"] for found in _QUOTED.finditer(user) if re.search(r"\.py of |program of ", found["name"])]
+    sources = [found["text"] for found in _QUOTED.finditer(user) if _SOURCE.fullmatch(found["name"])]
     if not sources:
         return "ready"
     rng = random.Random(hashlib.sha256(json.dumps(messages).encode()).digest())

@@ -91,7 +91,7 @@ def running(*, key: bool = False) -> Iterator[Server]:
 # ---------------------------------------------------------------------------------------------------------------------
 
 _QUOTED = re.compile(
-    r"^<data (?P<key>[0-9a-f]{8}): (?P<name>[^\n]*)>\n(?P<text>.*?)\n</data (?P=key)>$", re.DOTALL | re.M
+    r"^<data (?P<key>[0-9a-f]{16}): (?P<name>[^\n]*)>\n(?P<text>.*?)\n</data (?P=key)>$", re.DOTALL | re.M
 )
 _SOURCE = re.compile(r"(?!hypothesis)\S+ of \w{6}")
 _ASSIGNED = re.compile(r"(?P<name>[A-Za-z_]\w*) = (?P<number>\d+(?:\.\d+)?(?:e-?\d+)?)(?P<rest>\s*(?:#.*)?)")

@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 import numpy as np
@@ -73,6 +74,7 @@ that are not named. A test checks that the table covers all that LiteLLM defines
 _UNBILLED = frozenset(
     {"AuthenticationError", "PermissionDeniedError", "NotFoundError", "BadRequestError", "RateLimitError"}
 )
+_BY_STATUS = {402: "PaymentRequiredError", 403: "PermissionDeniedError"}
 _UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout"})
 
 
@@ -83,10 +85,12 @@ def translate(error: BaseException, in_full: Usage) -> Fault:
         error: as LiteLLM raised it.
         in_full: what the call costs where the provider may have carried it out: unless it said no, or was not reached.
     """
+    status = getattr(error, "status_code", None)
     names = [kind.__name__ for kind in type(error).__mro__]
+    if names[0] == "APIError" and status in _BY_STATUS:
+        names.insert(0, _BY_STATUS[status])
     words, again = next((FAULTS[name] for name in names if name in FAULTS), ("LiteLLM failed", False))
     causes = {type(cause).__name__ for cause in _causes(error)}
-    status = getattr(error, "status_code", None)
     if causes & _UNREACHABLE:
         words = "nobody answers at its address"
     elif "insufficient_quota" in str(error) or (names[0] == "APIError" and isinstance(status, int) and status < 500):
@@ -110,6 +114,7 @@ def _retry_after(error: BaseException) -> float | None:
     if re.fullmatch(r"\d+(?:\.\d+)?", text):
         return float(text)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+        when = parsedate_to_datetime(text)
     except ValueError:
         return None
+    return max(0.0, (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp() - time.time())

@@ -269,9 +269,15 @@ def _in_table(name: str, provider: str) -> bool:
 
 
 def _suggestion(name: str) -> str:
-    near = difflib.get_close_matches(name, [str(known) for known in _litellm().model_cost], n=3)
+    provider, slash, rest = name.partition("/")
+    if slash:
+        known = [str(getattr(each, "value", each)) for each in _litellm().provider_list]
+        near = [f"{each}/{rest}" for each in difflib.get_close_matches(provider, known)]
+    else:
+        table = {each: entry for each, entry in _litellm().model_cost.items() if "/" not in each}
+        near = [f"{table[each]['litellm_provider']}/{each}" for each in difflib.get_close_matches(name, table)]
     offered = f"; near it are {', '.join(near)}" if near else ""
-    return f": llm.models[].name is LiteLLM's, provider first, as in openai/gpt-5-mini{offered}"
+    return f": LiteLLM names models with their provider first, as in openai/gpt-5-mini{offered}"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

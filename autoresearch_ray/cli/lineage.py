@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore import export, tree, variants
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import query, repository
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.variant import Operator, Status
 
@@ -112,6 +113,20 @@ def export_tsv(
         except OSError as error:
             raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
         console.print(f"Wrote {len(lines) - 1} births to {out}", markup=False)
+
+
+@export_app.command("git")
+def export_git(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")],
+    run: RunName = None,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a git repository: a commit a birth, crossovers as merges, branches seed, best and champion."""
+    written = repository.export(query.find_run(storage, run), out)
+    head = next((branch for branch in ("champion", "best", "seed") if branch in written.branches), None)
+    hint = f": look at it with git -C {out} log --graph {head}" if head else ""
+    show(Text(f"Wrote {written.commits} commits to {out}{hint}"), written, as_json)
 
 
 def _open(storage: Path, run: str | None) -> Lineage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import shutil
 import signal
 import time
@@ -19,15 +20,17 @@ from autoresearch_ray import config as configuration
 from autoresearch_ray.cli.controls import Controls
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster, Slot, Terms
 from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ConfigError, RunError, SeedError, UsageError
 from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.explore import live, snapshot, summary
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
+from autoresearch_ray.operators import credentials
 from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
@@ -83,22 +86,23 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
         console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-    with (
-        RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address) as cluster,
-        _opened(folder, config) as lineage,
-    ):
+    keys = credentials.take(os.environ)  # before Ray starts: its processes inherit the environment
+    with _opened(folder, config) as lineage:
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
-        driver = Driver(
-            config,
-            cluster,
-            lineage,
-            origin,
-            program=_Program(config.program, folder / "program").read,
-            facts=facts_of(config, trainer.class_name),
-            deadline=_deadline(config.finish_by),
-        )
-        _evolve(driver, begin, folder, as_json)
+        terms = Terms(config.llm, keys, config.max_cost_usd, _spent_usd(lineage)) if config.llm.models else None
+        with RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address, terms=terms) as cluster:
+            driver = Driver(
+                config,
+                cluster,
+                lineage,
+                origin,
+                program=_Program(config.program, folder / "program").read,
+                facts=facts_of(config, trainer.class_name),
+                deadline=_deadline(config.finish_by),
+                call_usd=cluster.readiness.call_usd,
+            )
+            _evolve(driver, cluster, begin, folder, as_json)
     ended = summary.of(folder)
     from autoresearch_ray.explore import report  # matplotlib takes half a second
 
@@ -107,7 +111,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
     return 130 if ended.state == "stopped" else 0
 
 
-def _evolve(driver: Driver, begin: Callable[[Driver], None], folder: Path, as_json: bool) -> None:
+def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None], folder: Path, as_json: bool) -> None:
     """Run the driver under a live view, and leave its last state in the folder, however it ends."""
     view = _View(driver, folder, as_json)
     state = "failed"
@@ -115,6 +119,8 @@ def _evolve(driver: Driver, begin: Callable[[Driver], None], folder: Path, as_js
         with view, _interruptible(driver):
             driver.watch = view.update
             begin(driver)
+            if driver.config.llm.models:
+                driver.charge(cluster.readiness.usage)
             driver.run()
         state = "stopped" if driver.stop is not None and driver.stop.kind == "interrupted" else "finished"
     except KeyboardInterrupt:
@@ -190,7 +196,7 @@ def _interruptible(driver: Driver) -> Iterator[None]:
 @contextlib.contextmanager
 def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
     """Open the run's lineage, or make it; one whose seed is unusable is taken away again: nothing half-made stays."""
-    new = not folder.exists()
+    new, storage_is_new = not folder.exists(), not folder.parent.exists()
     if new:
         folder.mkdir(parents=True)
     try:
@@ -200,6 +206,9 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
     except UsageError:
         if new:
             shutil.rmtree(folder, ignore_errors=True)
+        if storage_is_new:
+            with contextlib.suppress(OSError):  # another run has begun in it
+                folder.parent.rmdir()
         raise
 
 
@@ -220,6 +229,11 @@ class _Program:
                 self._versions.mkdir(exist_ok=True)
                 (self._versions / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.md").write_text(text, "utf-8")
         return self._text
+
+
+def _spent_usd(lineage: LineageStore) -> float:
+    """Return what earlier sittings of a run paid for language models."""
+    return replay(lineage).spent.usd if lineage.sequence else 0.0
 
 
 def _seed_source(config: Config) -> str:

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,8 @@ import ray
 import ray.exceptions
 
 from autoresearch_ray.cluster.trainer import Trainer
-from autoresearch_ray.errors import ClusterError
+from autoresearch_ray.config import LlmConfig
+from autoresearch_ray.errors import AutoresearchError, ClusterError
 from autoresearch_ray.evolution.cluster import (
     Emigrated,
     Event,
@@ -38,10 +39,11 @@ from autoresearch_ray.evolution.cluster import (
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators import dispatch
+from autoresearch_ray.operators.llm import LanguageModels, Readiness
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
 from autoresearch_ray.training.supervisor import Phase
-from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
+from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage, Variant
 
 _OPERATOR_THREADS = 16
 _RESOURCES_SECONDS = 5.0
@@ -53,6 +55,18 @@ class Slot:
 
     num_cpus: int
     num_gpus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """On what terms language models are asked."""
+
+    settings: LlmConfig
+    keys: dict[str, str] = field(repr=False)
+    """Credentials by the names of their environment variables."""
+    cap_usd: float | None
+    spent_usd: float = 0.0
+    """Before this sitting."""
 
 
 # --------------------------------------------------------------------------------------------------- the remote side
@@ -83,11 +97,22 @@ class IslandHolder:
 
 
 class OperatorDesk:
-    """Carries out operators, several at a time."""
+    """Carries out operators, several at a time; holds the language models, their keys and their cap."""
+
+    def __init__(self) -> None:
+        self._models: LanguageModels | None = None
+
+    def hire(self, terms: Terms, spent_usd: float) -> None:
+        """Take the language models on. Keys come here in this call alone: not by environment, not by runtime_env."""
+        self._models = LanguageModels(terms.settings, terms.keys, cap_usd=terms.cap_usd, spent_usd=spent_usd)
+
+    def check(self) -> Readiness:
+        """Ask every model one tiny thing (Raises ConfigError: one of them cannot be asked)."""
+        return self._models.check() if self._models else Readiness(Usage(), 0.0)
 
     def propose(self, request: Request) -> Proposal | Failure:
         """Return the operator's answer."""
-        return dispatch.propose(request)
+        return dispatch.propose(request, self._models)
 
 
 def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:
@@ -125,12 +150,26 @@ class RayCluster:
     """The Ray side of `evolution.cluster.Cluster`; a context manager that leaves nothing running."""
 
     def __init__(
-        self, trainer: Trainer, slot: Slot, *, max_slots: int | None = None, address: str | None = None
+        self,
+        trainer: Trainer,
+        slot: Slot,
+        *,
+        max_slots: int | None = None,
+        address: str | None = None,
+        terms: Terms | None = None,
     ) -> None:
         """Start Ray on this machine, or join the cluster at `address` (`auto` or `host:port`).
 
+        Args:
+            trainer: how experiments are trained.
+            slot: what one of them occupies.
+            max_slots: at most so many at a time; None is what there is room for.
+            address: a running cluster; None starts Ray here.
+            terms: language models; None works offline.
+
         Raises:
             ClusterError: the address does not answer, or no node has room for a single experiment.
+            ConfigError: a language model is unknown, has no key or price, or does not answer.
         """
         self._slot = slot
         self._max_slots = max_slots
@@ -146,7 +185,11 @@ class RayCluster:
                 raise ClusterError(_no_room(slot))
             self._trainer = ray.put(trainer)
             self._train = _train_task.options(num_cpus=slot.num_cpus, num_gpus=slot.num_gpus)
-            self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+            self._terms = terms
+            self._spent_usd = terms.spent_usd if terms else 0.0
+            self.readiness = Readiness(Usage(), 0.0)
+            self._open_desk()
+            self.readiness = self._check()
         except BaseException:
             self.close()
             raise
@@ -242,13 +285,15 @@ class RayCluster:
             self._events.append(Progressed(pending.subject.experiment_id, phase, place))
             return
         del self._pending[reference]
+        if pending.kind == "propose":
+            self._spent_usd += value.usage.usd
         self._events.append(_event(pending, value))
 
     def _failed(self, pending: _Pending, reason: str) -> None:
         if pending.kind == "train":
             self._events.append(Measured(pending.subject.experiment_id, _lost(reason)))
         elif pending.kind == "propose":
-            self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+            self._open_desk()
             self._events.append(Proposed(pending.subject, Failure(f"The operator's process failed: {reason}")))
         else:  # whatever else that island was asked died with it: one event for all
             island = pending.subject
@@ -256,6 +301,24 @@ class RayCluster:
             for key in lost:
                 del self._pending[key]
             self._events.append(IslandLost(island))
+
+    def _open_desk(self) -> None:
+        """Start the operators' actor, or replace it; calls that died with one are taken for paid in full."""
+        self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+        if self._terms is not None:
+            asking = sum(pending.kind == "propose" for pending in self._pending.values())
+            self._spent_usd += 2 * asking * self.readiness.call_usd
+            self._operators.hire.remote(self._terms, self._spent_usd)
+
+    def _check(self) -> Readiness:
+        try:
+            readiness: Readiness = ray.get(self._operators.check.remote())
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, AutoresearchError):
+                raise error.cause from None
+            raise
+        self._spent_usd += readiness.usage.usd
+        return readiness
 
     def _count_slots(self) -> int:
         slots = 0

@@ -1,4 +1,4 @@
-"""What a node needs to know to train, and the warm supervisor that a worker process keeps between experiments.
+"""What a node needs to know to run experiments, and the warm supervisor that a worker keeps between them.
 
 Knows nothing of Ray: `score` uses it in its own process. Does not own how an experiment runs (training/).
 """
@@ -7,24 +7,65 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import DataError
 from autoresearch_ray.training import preparation
 from autoresearch_ray.training.data import open_data
-from autoresearch_ray.training.supervisor import Phase, Supervisor, SupervisorSettings
+from autoresearch_ray.training.directory import take
+from autoresearch_ray.training.limits import SizeLimits
+from autoresearch_ray.training.reported import ReportedSettings, ReportedSupervisor
+from autoresearch_ray.training.supervisor import Phase, SlotSupervisor, Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result
 
 
+class Trainer(ABC):
+    """How experiments of one run are made, the same on every node; small enough to be sent with each task."""
+
+    __slots__ = ()
+
+    data_hash: str
+    """What is trained and scored on, and what surrounds the evolved file."""
+
+    @property
+    @abstractmethod
+    def class_name(self) -> str:
+        """What must agree before two scores are compared, as far as the configuration fixes it."""
+
+    @abstractmethod
+    def start(self) -> SlotSupervisor[Any]:
+        """Return a supervisor for this node (Raises DataError, SupervisionError)."""
+
+    def run(self, experiment: Experiment, gpu: str | None) -> Iterator[tuple[str, Phase] | Result]:
+        """Run one experiment in this process's warm supervisor, started if need be.
+
+        Args:
+            experiment: what to run.
+            gpu: the id of the GPU that this process may use, None on the CPU.
+
+        Yields:
+            Where it runs and how far it has come, now and then; at last one result.
+
+        Raises:
+            DataError: this node does not have the prepared data, or others, or lacks what may be read.
+            SupervisionError: the trusted processes cannot be started.
+        """
+        place = f"GPU {gpu}" if gpu is not None else "cpu"
+        for item in _warm.supervisor(self, gpu).run(experiment):
+            yield item if isinstance(item, Result) else (place, item)
+
+
 @dataclass(frozen=True, slots=True)
-class Trainer:
-    """How experiments of one run are trained, the same on every node; small enough to be sent with each task."""
+class ScoringTrainer(Trainer):
+    """Trains on prepared data and computes the score itself (`metric: scored`)."""
 
     data: Path
     """The prepared folder; it must lie at the same place on every node."""
@@ -38,32 +79,15 @@ class Trainer:
     train_seconds: float
     startup_seconds: float
     scoring_seconds: float
+    sizes: SizeLimits
 
     @property
     def class_name(self) -> str:
-        """What must agree before two scores are compared, as far as the configuration fixes it."""
+        """The device, the budget, the versions of torch and prepare.py, and the data."""
         torch = importlib.metadata.version("torch")
         prepare = hashlib.sha256(self.prepare_source.encode()).hexdigest()[:8]
         device = "cuda" if self.device == "cuda" else f"cpu {platform.machine()} x{self.threads}"
         return f"{device}, {self.train_seconds:g} s, torch {torch}, data {self.data_hash[:8]}, prepare {prepare}"
-
-    def run(self, experiment: Experiment, gpu: str | None) -> Iterator[tuple[str, Phase] | Result]:
-        """Train and score one variant in this process's warm supervisor, started if need be.
-
-        Args:
-            experiment: what to train.
-            gpu: the id of the GPU that this process may use, None on the CPU.
-
-        Yields:
-            Where it runs and how far it has come, now and then; at last one result.
-
-        Raises:
-            DataError: this node does not have the prepared data, or others.
-            SupervisionError: the trusted processes cannot be started.
-        """
-        place = f"GPU {gpu}" if gpu is not None else "cpu"
-        for item in _warm.supervisor(self, gpu).run(experiment):
-            yield item if isinstance(item, Result) else (place, item)
 
     def start(self) -> Supervisor:
         """Return a supervisor for this node (Raises DataError, SupervisionError)."""
@@ -79,6 +103,7 @@ class Trainer:
                 train_seconds=self.train_seconds,
                 startup_seconds=self.startup_seconds,
                 scoring_seconds=self.scoring_seconds,
+                sizes=self.sizes,
             )
         )
 
@@ -92,11 +117,42 @@ class Trainer:
         return path
 
 
+@dataclass(frozen=True, slots=True)
+class ReportingTrainer(Trainer):
+    """Runs programs that report their own score, in a copy of a directory (`metric: reported`)."""
+
+    settings: ReportedSettings
+    data_hash: str
+    """Of the directory without the evolved file, and of how it is run."""
+
+    @property
+    def class_name(self) -> str:
+        """The device, the budget, what is reported, and what surrounds the evolved file."""
+        settings = self.settings
+        device = "cuda" if settings.device == "cuda" else f"cpu {platform.machine()} x{settings.threads}"
+        return f"{device}, {settings.train_seconds:g} s, {settings.metric} as reported, program {self.data_hash[:8]}"
+
+    def start(self) -> ReportedSupervisor:
+        """Return a supervisor for this node (Raises DataError: what may be read is not there)."""
+        for path in self.settings.readable:
+            if not path.exists():
+                raise DataError(f"readable: {path} is not on this machine ({platform.node()}).")
+        return ReportedSupervisor(self.settings)
+
+
 def trainer_of(config: Config) -> Trainer:
-    """Return what a configuration says about training (Raises DataError: the data are not prepared, or damaged)."""
+    """Return what a configuration says about experiments.
+
+    Raises:
+        DataError: the data are not prepared, or damaged; or the directory of a program is too large to be copied.
+    """
+    return _scoring(config) if config.metric.kind == "scored" else _reporting(config)
+
+
+def _scoring(config: Config) -> ScoringTrainer:
     script = (config.seed_model / "prepare.py").resolve()
     folder = preparation.locate(script, config.data)
-    return Trainer(
+    return ScoringTrainer(
         data=folder,
         data_hash=open_data(folder).data_hash,
         prepare=script,
@@ -106,6 +162,38 @@ def trainer_of(config: Config) -> Trainer:
         train_seconds=config.train_seconds,
         startup_seconds=config.startup_seconds,
         scoring_seconds=config.scoring_seconds,
+        sizes=_sizes(config),
+    )
+
+
+def _reporting(config: Config) -> ReportingTrainer:
+    readable = tuple(Path(os.path.abspath(path.expanduser())) for path in config.readable)
+    for path in readable:
+        if not path.exists():
+            raise DataError(f"readable: {path} does not exist.")
+    if not config.seed_model.is_dir():
+        raise DataError(f"{config.seed_model}: there is no such folder; seed_model must name the program's.")
+    snapshot = take(config.seed_model, config.evolved_file, readable, excluded=[config.storage])
+    settings = ReportedSettings(
+        snapshot=snapshot,
+        evolved_file=config.evolved_file,
+        command=config.words,
+        metric=config.metric.name,
+        train_seconds=config.train_seconds,
+        longest_seconds=config.startup_seconds + config.train_seconds + config.scoring_seconds,
+        readable=readable,
+        device=config.device,
+        threads=config.num_cpus,
+        sizes=_sizes(config),
+    )
+    told = "\0".join([snapshot.digest, config.evolved_file, *config.words, config.metric.name, config.metric.goal])
+    return ReportingTrainer(settings=settings, data_hash=hashlib.sha256(told.encode()).hexdigest())
+
+
+def _sizes(config: Config) -> SizeLimits:
+    memory, millions = config.limits.peak_memory_gb, config.limits.parameters_M
+    return SizeLimits(
+        None if memory is None else round(memory * 2**30), None if millions is None else round(millions * 1e6)
     )
 
 
@@ -114,9 +202,9 @@ class _Warm:
 
     def __init__(self) -> None:
         self._key: tuple[Trainer, str | None] | None = None
-        self._supervisor: Supervisor | None = None
+        self._supervisor: SlotSupervisor[Any] | None = None
 
-    def supervisor(self, trainer: Trainer, gpu: str | None) -> Supervisor:
+    def supervisor(self, trainer: Trainer, gpu: str | None) -> SlotSupervisor[Any]:
         if self._supervisor is None or self._key != (trainer, gpu):
             if self._supervisor is not None:
                 self._supervisor.close()

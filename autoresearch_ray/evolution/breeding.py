@@ -28,14 +28,23 @@ def entropy(seed: int, number: int, stream: int) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def conceive(config: Config, run: str, number: int, capacities: Sequence[int], state: State) -> Birth:
+def conceive(
+    config: Config, run: str, number: int, capacities: Sequence[int], state: State, *, language: bool = False
+) -> Birth:
     """Decide a birth's island and operator; all that is random derives from the run's seed and the number.
 
-    With language models configured, births with one parent are mutations but for `llm.parameters_share` of them.
+    Args:
+        config: shares and seed.
+        run: the run's name.
+        number: the birth's.
+        capacities: members each island may hold.
+        state: what crossovers have brought so far.
+        language: a language model may be asked; births with one parent are then mutations, but for
+            `llm.parameters_share` of them.
     """
     rng = np.random.default_rng(entropy(config.seed, number, CHOICE))
     single = Operator.PARAMETERS
-    if config.llm.models and rng.random() >= config.llm.parameters_share:
+    if rng.random() >= config.llm.parameters_share and language:
         single = Operator.MUTATION
     share = config.crossover_probability
     if share is None:

@@ -5,13 +5,16 @@ Owns births and experiments in flight. Does not own where work is carried out (c
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from typing import Any
 
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import ClusterError, RunError, SeedError, UsageError
+from autoresearch_ray.errors import RunError, SeedError, UsageError
+from autoresearch_ray.evolution.archipelago import Archipelago
+from autoresearch_ray.evolution.availability import Availability
 from autoresearch_ray.evolution.breeding import TOURNAMENT, TRAINING, conceive, couple, entropy, idea_of, parent_of
 from autoresearch_ray.evolution.cluster import (
     Cluster,
@@ -23,60 +26,31 @@ from autoresearch_ray.evolution.cluster import (
     Progressed,
     Proposed,
 )
+from autoresearch_ray.evolution.flight import Ended, Running, made, seed_error
 from autoresearch_ray.evolution.island import Member
+from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.pacing import (
     Generational,
     Pacing,
     SteadyState,
     automatic_population,
     capacities,
-    emigrant_count,
-    migrates_after,
-    neighbour,
     ready_ahead,
-    shared_out,
 )
 from autoresearch_ray.evolution.replay import replay
-from autoresearch_ray.evolution.state import State, homes
+from autoresearch_ray.evolution.state import State
 from autoresearch_ray.evolution.stopping import Stop, stop_reason
 from autoresearch_ray.ledger import Ledger, Limits
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Origin
-from autoresearch_ray.lineage.snapshot import fetch
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Failure, Proposal
-from autoresearch_ray.operators.request import Idea, Request
+from autoresearch_ray.operators.request import Parent, Request
 from autoresearch_ray.training.preflight import Inspected, inspect
-from autoresearch_ray.training.supervisor import Phase
-from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Variant, variant_id
+from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage, Variant, variant_id
 
 LOST_LIMIT = 3
 """So many times a variant's experiment may be lost before the variant itself counts as lost."""
-
-_REMEMBERED = 256
-_IDEAS = 64
-
-
-@dataclass
-class Running:
-    """An experiment waiting or in flight, and how far it got."""
-
-    experiment: Experiment
-    variant: Variant
-    identity: str
-    phase: Phase | None = None
-    place: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What came of a birth or a replicate."""
-
-    variant: Variant
-    status: Status
-    reason: str
-    result: Result | None
-    """None: never trained."""
 
 
 class Driver:
@@ -87,7 +61,8 @@ class Driver:
         ledger: what is spent and reserved.
         running: experiments handed to the cluster, by id.
         ended: births and replicates that ended since `watch` was last called.
-        capacities: members each island may hold.
+        islands: what each may hold, and has been asked.
+        availability: whether language models may be asked.
         stop: why nothing new is started any more; None while the search goes on.
         watch: called after every batch of events, before the loop waits for more.
     """
@@ -103,6 +78,7 @@ class Driver:
         program: Callable[[], str] = lambda: "",
         facts: Sequence[str] = (),
         deadline: float | None = None,
+        call_usd: float = 0.0,
         watch: Callable[[Driver], None] = lambda driver: None,
     ) -> None:
         """Put a search together; nothing happens yet.
@@ -116,6 +92,7 @@ class Driver:
             program: returns the research direction as it reads now.
             facts: sentences about budget and hardware for operators that read.
             deadline: seconds since the epoch by which everything shall have ended.
+            call_usd: the most that one call of a language model may cost.
             watch: see the attribute.
         """
         self.config = config
@@ -130,7 +107,7 @@ class Driver:
         size = config.population_size
         if isinstance(size, str):
             size = automatic_population(config.max_experiments, cluster.slots)
-        self.capacities = capacities(size, config.num_islands)
+        self.islands = Archipelago(cluster, config, self.state, capacities(size, config.num_islands))
         self.started_at = cluster.now()
         self.stop: Stop | None = None
         self.ready: deque[Running] = deque()
@@ -138,21 +115,19 @@ class Driver:
         self._program = program
         self._facts = tuple(facts)
         self._deadline = deadline
+        self.availability = Availability(len(config.llm.models), call_usd)
         self._hours_before = 0.0
         self._next_number = 1
-        self._mating: dict[int, list[Birth]] = {island: [] for island in range(len(self.capacities))}
-        self._emigrating: set[int] = set()
-        self._proposing: dict[int, tuple[Birth, tuple[Variant, ...]]] = {}
+        self._proposing: dict[int, Request] = {}
         self._losses: Counter[str] = Counter()
         self._trainings: Counter[str] = Counter()
         self._unended: set[int] = set()
-        self._recent: OrderedDict[int, Variant] = OrderedDict()
-        self._ideas: deque[Idea] = deque(maxlen=_IDEAS)
+        self._memory = Memory(lineage, self.state)
 
     @property
     def population_size(self) -> int:
         """Members that all islands may hold."""
-        return sum(self.capacities)
+        return sum(self.islands.capacities)
 
     @property
     def births(self) -> int:
@@ -162,7 +137,7 @@ class Driver:
     @property
     def waiting(self) -> int:
         """Births and replicates begun but not handed to the cluster for training."""
-        return sum(map(len, self._mating.values())) + len(self._proposing) + len(self.ready)
+        return len(self.islands.asked) + len(self._proposing) + len(self.ready)
 
     # ---------------------------------------------------------------------------------------- beginning and going on
 
@@ -178,11 +153,11 @@ class Driver:
         name = variant_id(self.origin.run, 0)
         birth = Birth(0, name, 0, Operator.SEED, entropy(self.config.seed, 0, TOURNAMENT))
         seed = Variant(birth, (), 0, source, "the seed program", self._time())
-        self._note_start()
+        self._record("started", capacities=self.islands.capacities, slots=self.cluster.slots)
         self.lineage.reserve(birth)
         self.lineage.propose(seed)
         self.state.conceived(0, (), found.identity)
-        self._found(Member(seed, ()), [[Member(seed, ())] for _ in self.capacities])
+        self._found(Member(seed, ()), [[Member(seed, ())] for _ in self.islands.capacities])
         self._replicate_seed(seed, found.identity)
 
     def resume(self) -> None:
@@ -195,15 +170,16 @@ class Driver:
             before = replay(self.lineage)
         except LookupError as error:
             raise RunError(f"{self.lineage.folder} ended before its seed was recorded: start a new run.") from error
-        self.state, self._trainings, self.capacities = before.state, before.trainings, before.capacities
+        self.state, self._trainings = before.state, before.trainings
+        self.islands = Archipelago(self.cluster, self.config, self.state, before.capacities)
+        self._memory = Memory(self.lineage, self.state)
         self.ledger = Ledger(Limits.of(self.config), before.spent)
         self._hours_before, self._next_number = before.spent.hours, before.next_number
-        self._mating = {island: [] for island in range(len(self.capacities))}
-        self._note_start()
+        self._record("started", capacities=self.islands.capacities, slots=self.cluster.slots)
         self._found(before.founder, before.islands)
         waiting = {variant.birth.number: variant for variant in self.lineage.open_proposals()}
         for number, variant in sorted(waiting.items()):
-            self._remember(variant)
+            self._memory.keep(variant)
             identity = self._inspect(variant.source).identity or ""
             self.state.conceived(number, tuple(before.numbers[parent] for parent in variant.parents), identity)
             self._unended.add(number)
@@ -213,24 +189,17 @@ class Driver:
         self._replicate_seed(seed, self._inspect(seed.source).identity or "")
         for birth in sorted(self.lineage.open_births(), key=lambda birth: birth.number):
             if birth.number not in waiting and self.ledger.reserve_experiment():
-                self._mate(birth.island, [birth])
+                self.islands.mate([birth])
 
     def _found(self, founder: Member, islands: Sequence[Sequence[Member]]) -> None:
         self._founder = founder
-        self._remember(founder.variant)
-        for island, members in enumerate(islands):
-            self.cluster.rebuild(island, self.capacities[island], members)
+        self._memory.keep(founder.variant)
+        self.islands.found(islands)
 
     def _replicate_seed(self, seed: Variant, identity: str) -> None:
         for _ in range(self.config.seed_replicates - self._trainings[seed.variant_id]):
             if self.ledger.reserve_experiment():
                 self._enqueue(seed, identity)
-
-    def _note_start(self) -> None:
-        row = schema.event_row(
-            self.origin, "started", self._time(), capacities=self.capacities, slots=self.cluster.slots
-        )
-        self.lineage.append("events", row)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -270,12 +239,8 @@ class Driver:
         Raises:
             UsageError: fewer members than islands.
         """
-        self.capacities = shared_out(population_size, len(self.capacities))
-        row = schema.event_row(self.origin, "resize", self._time(), capacities=self.capacities)
-        self.lineage.append("events", row)
-        noise = self.state.noise.estimate()
-        for island, capacity in enumerate(self.capacities):
-            self.cluster.resize(island, capacity, noise)
+        self.islands.resize(population_size)
+        self._record("resize", capacities=self.islands.capacities)
 
     def add(self, source: str, hypothesis: str) -> str:
         """Put a person's own variant into the search, as a child of the seed; return its id.
@@ -286,13 +251,19 @@ class Driver:
         if self.stop is not None or not self.ledger.reserve_birth():
             raise UsageError("nothing more may be started in this run: its budget is spent, or it is stopping.")
         number = self._count_up()
-        island = number % len(self.capacities)
+        island = number % len(self.islands)
         seed = entropy(self.config.seed, number, TOURNAMENT)
         birth = Birth(number, variant_id(self.origin.run, number), island, Operator.PERSON, seed)
         self.lineage.reserve(birth)
-        self._proposing[number] = (birth, (self._founder.variant,))
+        parent = Parent(self._founder.variant, None, None, 0)
+        self._proposing[number] = Request(birth, (parent,), None, "", (), (), language=False)
         self._proposed(birth, Proposal(source, hypothesis))
         return birth.variant_id
+
+    def charge(self, usage: Usage) -> None:
+        """Pay for calls that belong to no birth, as the check of the models before the first one."""
+        self.ledger.settle_operator(usage.tokens_in, usage.tokens_out, usage.usd)
+        self._record("models_checked", **asdict(usage))
 
     def _look_at_the_clock(self) -> None:
         now = self.cluster.now()
@@ -304,18 +275,24 @@ class Driver:
 
     def _breed(self) -> None:
         """Begin as many births as there is room and money for, and ask the islands for their parents."""
-        asked: dict[int, list[Birth]] = {}
-        pacing = self._pacing()
-        for _ in range(pacing.room(self.waiting + len(self.running), self.births)):
+        asked = []
+        for _ in range(self._pacing().room(self.waiting + len(self.running), self.births)):
             if not self.ledger.reserve_birth():
                 break
-            birth = conceive(self.config, self.origin.run, self._count_up(), self.capacities, self.state)
+            number, language = self._count_up(), self._language()
+            birth = conceive(
+                self.config, self.origin.run, number, self.islands.capacities, self.state, language=language
+            )
             self.lineage.reserve(birth)
-            asked.setdefault(birth.island, []).append(birth)
-            if migrates_after(birth.number, self.config.migration_interval):
-                self._migrate()
-        for island, births in asked.items():
-            self._mate(island, births)
+            asked.append(birth)
+            self.islands.migrate_after(number)
+        self.islands.mate(asked)
+
+    def _language(self) -> bool:
+        """Whether the next birth may ask a language model; those that ask already are counted at their dearest."""
+        asking = sum(request.language for request in self._proposing.values())
+        asking += sum(birth.operator is Operator.MUTATION for birth in self.islands.asked)
+        return self.availability.now(self.cluster.now(), self.ledger, asking)
 
     def _pacing(self) -> Pacing:
         if self.config.pacing == "generational":
@@ -325,20 +302,6 @@ class Driver:
     def _count_up(self) -> int:
         self._next_number += 1
         return self._next_number - 1
-
-    def _mate(self, island: int, births: Sequence[Birth]) -> None:
-        self._mating[island] += births
-        self.cluster.mate(island, tuple(births), self.state.noise.estimate(), self.config.tournament_size)
-
-    def _migrate(self) -> None:
-        if len(self.capacities) < 2:
-            return
-        noise = self.state.noise.estimate()
-        for island, capacity in enumerate(self.capacities):
-            count = emigrant_count(capacity, self.config.migration_rate)
-            if count and island not in self._emigrating:
-                self._emigrating.add(island)
-                self.cluster.emigrate(island, count, noise)
 
     def _dispatch(self) -> None:
         """Hand experiments to the cluster: all its slots, and a few more so that none waits for this loop."""
@@ -356,17 +319,17 @@ class Driver:
                 if experiment_id in self.running:
                     self.running[experiment_id].phase = phase
                     self.running[experiment_id].place = place
-            case Mated(island, births, candidates):
+            case Mated(_, births, candidates):
                 if self.stop is None:  # else they stay reserved, for `resume`
                     for birth, choice in zip(births, candidates, strict=True):
-                        self._mating[island].remove(birth)
+                        self.islands.mated(birth)
                         self._propose(birth, choice)
             case Proposed(birth, answer):
                 self._proposed(birth, answer)
             case Measured(experiment_id, result):
                 self._measured(self.running.pop(experiment_id), result)
-            case Emigrated(island, members):
-                self._emigrated(island, members)
+            case Emigrated():
+                self._emigrated(event)
             case IslandLost(island):
                 self._rebuild(island)
 
@@ -374,25 +337,32 @@ class Driver:
         """Ask the operator; a crossover whose candidates are all kin becomes a birth with one parent."""
         chosen = couple(birth, candidates, self.state)
         self.state.cross([parent.birth.number for parent in chosen.parents])
+        language = self._language()
         if birth.operator is Operator.CROSSOVER and len(chosen.parents) == 1:
-            birth = replace(birth, operator=Operator.MUTATION if self.config.llm.models else Operator.PARAMETERS)
+            birth = replace(birth, operator=Operator.MUTATION if language else Operator.PARAMETERS)
+        if birth.operator is Operator.MUTATION and not language:
+            birth = replace(birth, operator=Operator.PARAMETERS)
+        language = language and birth.operator is not Operator.PARAMETERS
         for parent in chosen.parents:
-            self._remember(parent)
+            self._memory.keep(parent)
         noise = self.state.noise.estimate()
-        reads = bool(self.config.llm.models) and birth.operator is not Operator.PARAMETERS
         request = Request(
             birth=birth,
             parents=tuple(parent_of(parent, self.state, noise) for parent in chosen.parents),
-            ancestor=None if chosen.ancestor is None else self._recall(chosen.ancestor),
-            program=self._program() if reads else "",
-            ideas=tuple(reversed(self._ideas)) if reads else (),
-            facts=self._facts if reads else (),
+            ancestor=None if chosen.ancestor is None else self._memory.recall(chosen.ancestor),
+            program=self._program() if language else "",
+            ideas=self._memory.ideas if language else (),
+            facts=self._facts if language else (),
+            language=language,
         )
-        self._proposing[birth.number] = (birth, chosen.parents)
+        self._proposing[birth.number] = request
         self.cluster.propose(request)
 
     def _proposed(self, birth: Birth, answer: Proposal | Failure) -> None:
-        _, parents = self._proposing.pop(birth.number)
+        request = self._proposing.pop(birth.number)
+        parents = [parent.variant for parent in request.parents]
+        if request.language and (isinstance(answer, Failure) or answer.model is not None):
+            self.availability.answered(isinstance(answer, Proposal), self.cluster.now())
         variant = made(birth, parents, answer, self._time())
         self.ledger.settle_operator(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.usd)
         if isinstance(answer, Failure):
@@ -407,7 +377,7 @@ class Driver:
             return
         self.lineage.propose(variant)
         self.state.conceived(birth.number, tuple(parent.birth.number for parent in parents), found.identity)
-        self._remember(variant)
+        self._memory.keep(variant)
         self._enqueue(variant, found.identity)
 
     def _repeats(self, identity: str | None, parents: Sequence[Variant]) -> str | None:
@@ -431,37 +401,25 @@ class Driver:
                 self._enqueue(variant, run.identity)
                 return
         if first and number == 0 and result.status is not Status.COMPLETED:
-            raise _seed_error(result)
+            raise seed_error(result, LOST_LIMIT)
         if first:
             self._end(variant, run.identity, result.status, result.reason)
         self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
         scores = self.state.measured(variant, result)
         self._note(variant, result.status, result.reason, result)
         if scores is not None:
-            noise = self.state.noise.estimate()
-            for island in homes(variant.birth, len(self.capacities)):
-                self.cluster.absorb(island, [Member(variant, scores)], noise)
+            self.islands.absorb(variant, scores)
 
-    def _emigrated(self, island: int, members: Sequence[Member]) -> None:
-        self._emigrating.discard(island)
-        scored = [member.variant for member in members if member.scores]
-        if not scored:
-            return
-        target = neighbour(island, len(self.capacities))
-        names = [variant.variant_id for variant in scored]
-        row = schema.event_row(self.origin, "migration", self._time(), island=island, target=target, variants=names)
-        self.lineage.append("events", row)
-        known = [Member(variant, self.state.scores(variant.birth.number)) for variant in scored]
-        self.cluster.absorb(target, known, self.state.noise.estimate())
+    def _emigrated(self, event: Emigrated) -> None:
+        target, migrants = self.islands.emigrated(event)
+        if migrants:
+            names = [variant.variant_id for variant in migrants]
+            self._record("migration", island=event.island, target=target, variants=names)
 
     def _rebuild(self, island: int) -> None:
-        """Put a lost island back as the lineage has it, and ask it again what it had been asked."""
+        """Put a lost island back as the lineage has it."""
         self.lineage.commit()
-        self.cluster.rebuild(island, self.capacities[island], replay(self.lineage).islands[island])
-        self._emigrating.discard(island)
-        if births := tuple(self._mating[island]):
-            self._mating[island].clear()
-            self._mate(island, births)
+        self.islands.restore(island, replay(self.lineage).islands[island])
 
     # -------------------------------------------------------------------------------------------------------- helpers
 
@@ -492,53 +450,10 @@ class Driver:
         self.ended.append(Ended(variant, status, reason, result))
         if variant.birth.number and status is not Status.LOST:
             noise = self.state.noise.estimate()
-            self._ideas.append(idea_of(variant, status, reason, result, self.state, noise))
+            self._memory.note(idea_of(variant, status, reason, result, self.state, noise))
 
-    def _remember(self, variant: Variant) -> None:
-        self._recent[variant.birth.number] = variant
-        self._recent.move_to_end(variant.birth.number)
-        if len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
-
-    def _recall(self, number: int) -> Variant:
-        """Return a variant that has ended, from memory or else from the lineage."""
-        if number not in self._recent:
-            self.lineage.commit()
-            sequence = self.state.sequence(number)
-            rows = fetch(self.lineage.folder, "variants", [sequence], schema.SCHEMAS["variants"].names)
-            self._remember(schema.variant_of(rows[sequence]))
-        return self._recent[number]
+    def _record(self, kind: str, island: int | None = None, **details: Any) -> None:
+        self.lineage.append("events", schema.event_row(self.origin, kind, self._time(), island=island, **details))
 
     def _time(self) -> datetime:
         return datetime.fromtimestamp(self.cluster.now(), timezone.utc)
-
-
-def made(birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure, now: datetime) -> Variant:
-    """Return the variant that an operator's answer makes of a birth; without a source if it failed."""
-    variant = Variant(
-        birth=birth,
-        parents=tuple(parent.variant_id for parent in parents),
-        generation=1 + max(parent.generation for parent in parents),
-        source="",
-        hypothesis="",
-        created_at=now,
-        usage=answer.usage,
-    )
-    if isinstance(answer, Failure):
-        return variant
-    return replace(
-        variant,
-        source=answer.source,
-        hypothesis=answer.hypothesis,
-        model=answer.model,
-        prompt_hash=answer.prompt_hash,
-        program_hash=answer.program_hash,
-        step_size=answer.step_size,
-    )
-
-
-def _seed_error(result: Result) -> SeedError | ClusterError:
-    if result.status is Status.LOST:
-        return ClusterError(f"The seed's training was lost {LOST_LIMIT} times: {result.reason}")
-    tail = "\n".join(result.log_tail.splitlines()[-15:])
-    return SeedError(f"The seed program failed its first training ({result.status.value}: {result.reason}).\n{tail}")

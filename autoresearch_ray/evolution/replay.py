@@ -17,7 +17,7 @@ from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Row
 from autoresearch_ray.lineage.snapshot import fetch
 from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.variant import Status, Variant
+from autoresearch_ray.variant import Status, Usage, Variant
 
 
 @dataclass
@@ -82,7 +82,7 @@ class _Fold:
         """Return what the rows amount to, with what was paid for and has not ended."""
         self._close_sitting()
         for variant in self._open.values():
-            self._pay(variant)
+            self._pay(variant.usage)
         numbers = {birth.number for birth in self._lineage.open_births()}
         numbers |= {*self._numbers.values(), *(variant.birth.number for variant in self._open.values())}
         return Replayed(
@@ -104,7 +104,7 @@ class _Fold:
             parents = tuple(self._numbers[parent] for parent in variant.parents)
             self._state.conceived(variant.birth.number, parents, row["ast_hash"])
         self._state.born(variant.birth, status, sequence)
-        self._pay(variant)
+        self._pay(variant.usage)
         if status is Status.COMPLETED:
             self._unscored[variant.variant_id] = variant
         if variant.birth.number:
@@ -144,6 +144,8 @@ class _Fold:
             for variant in self._migrants(details["variants"]):
                 member = Member(variant, self._state.scores(variant.birth.number))
                 self._islands[details["target"]].absorb(member, self._state.noise.estimate())
+        elif row["kind"] == "models_checked":
+            self._pay(Usage(**details))
         elif row["kind"] == "resize":
             self._capacities = details["capacities"]
             for island, capacity in zip(self._islands, self._capacities, strict=True):
@@ -166,8 +168,8 @@ class _Fold:
         sources = {row["variant_id"]: row["source"] for row in rows.values()}
         return [[_filled(member, sources) for member in island.members] for island in self._islands]
 
-    def _pay(self, variant: Variant) -> None:
-        usage, spent = variant.usage, self._spent
+    def _pay(self, usage: Usage) -> None:
+        spent = self._spent
         self._spent = replace(
             spent,
             tokens_in=spent.tokens_in + usage.tokens_in,

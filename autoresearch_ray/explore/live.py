@@ -13,7 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autoresearch_ray.evolution.driver import Driver, Ended
+from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain
 from autoresearch_ray.explore.text import plain
 from autoresearch_ray.variant import Status

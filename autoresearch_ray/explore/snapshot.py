@@ -92,7 +92,7 @@ def take(driver: Driver, state: str) -> Snapshot:
         ends_at=_ends_at(driver, now),
         slots=driver.cluster.slots,
         population_size=driver.population_size,
-        islands=len(driver.capacities),
+        islands=len(driver.islands.capacities),
         births=driver.births + 1,
         experiments=spent.experiments,
         max_experiments=config.max_experiments,

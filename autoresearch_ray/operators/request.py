@@ -75,3 +75,5 @@ class Request:
     facts: tuple[str, ...]
     """Plain sentences on budget, hardware and limits."""
     contract: Contract = Contract()
+    language: bool = True
+    """False: answer offline, because no language model is configured, can be paid or answers."""

@@ -187,7 +187,7 @@ def test_a_resize_holds_after_a_kill(tmp_path: Path) -> None:
         driver.run()
     store._release()
     again, cluster = live(folder, None)
-    assert again.capacities == [5, 4]
+    assert again.islands.capacities == [5, 4]
     assert [island.capacity for island in cluster.islands.values()] == [5, 4]
     check_whole(folder, again)
 

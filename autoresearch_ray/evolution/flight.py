@@ -1,0 +1,69 @@
+"""What is under way between the driver's decisions: experiments waiting or training, and what has just ended.
+
+Frozen values and pure functions between them. Does not own what happens next (driver.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from autoresearch_ray.errors import ClusterError, SeedError
+from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.training.supervisor import Phase
+from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
+
+
+@dataclass
+class Running:
+    """An experiment waiting or in flight, and how far it got."""
+
+    experiment: Experiment
+    variant: Variant
+    identity: str
+    phase: Phase | None = None
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a birth or a replicate."""
+
+    variant: Variant
+    status: Status
+    reason: str
+    result: Result | None
+    """None: never trained."""
+
+
+def made(birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure, now: datetime) -> Variant:
+    """Return the variant that an operator's answer makes of a birth; without a source if it failed."""
+    variant = Variant(
+        birth=birth,
+        parents=tuple(parent.variant_id for parent in parents),
+        generation=1 + max(parent.generation for parent in parents),
+        source="",
+        hypothesis="",
+        created_at=now,
+        usage=answer.usage,
+    )
+    if isinstance(answer, Failure):
+        return variant
+    return replace(
+        variant,
+        source=answer.source,
+        hypothesis=answer.hypothesis,
+        model=answer.model,
+        prompt_hash=answer.prompt_hash,
+        program_hash=answer.program_hash,
+        step_size=answer.step_size,
+    )
+
+
+def seed_error(result: Result, losses: int) -> SeedError | ClusterError:
+    """Return the error that ends a run whose seed failed its first training, or was lost so many times."""
+    if result.status is Status.LOST:
+        return ClusterError(f"The seed's training was lost {losses} times: {result.reason}")
+    tail = "\n".join(result.log_tail.splitlines()[-15:])
+    return SeedError(f"The seed program failed its first training ({result.status.value}: {result.reason}).\n{tail}")

@@ -8,6 +8,7 @@
     │   └── RunError                  a run folder that is missing, taken, foreign or damaged
     ├── ClusterError                  Ray cannot be reached or has no room for one experiment
     ├── StorageError                  the run's folder cannot be written any more (disk full): exit code 1
+    ├── RepositoryError               git is missing or failed; the lineage is whole and the run can go on without
     └── SupervisionError              the trusted side of an experiment failed (not the variant)
 
 What a variant does wrong is never an exception: it is a `Status` with a reason.
@@ -50,6 +51,10 @@ class ClusterError(UsageError):
 
 class StorageError(AutoresearchError):
     """The run's folder cannot be written: the disk is full or failing. What was recorded before stays."""
+
+
+class RepositoryError(AutoresearchError):
+    """The git projection cannot be written: git is missing or failed. The lineage is whole; a run can go on without."""
 
 
 class SupervisionError(AutoresearchError):

@@ -264,6 +264,8 @@ def main(arguments: list[str]) -> None:
             at the end.
     """
     descriptor, device, folder = arguments
+    if os.fork():
+        os._exit(0)  # so as to be nobody's child: Ray kills those of a worker that ends, and then nobody would clean up
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=int(descriptor)))
     os.set_inheritable(int(descriptor), False)

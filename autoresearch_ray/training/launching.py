@@ -87,14 +87,13 @@ class LauncherClient:
             start_new_session=True,
         )
         theirs.close()
+        self.pid = 0
+        """The launcher's process, once it is ready. It is not our child."""
+        self._born = 0.0
         self._ready = False
         self.ended: Ended | None = None
         self.lost = False
-
-    @property
-    def pid(self) -> int:
-        """The launcher's process."""
-        return self._process.pid
+        self._closed = False
 
     def __enter__(self) -> LauncherClient:
         return self
@@ -112,7 +111,9 @@ class LauncherClient:
             return
         self.lost = True  # until the end is reached
         try:
-            self.launcher.receive(READY_SECONDS)
+            self.pid = self.launcher.receive(READY_SECONDS)[0]["ready"]
+            used = processes.usage(self.pid)
+            self._born = used.born if used else 0.0
             self._complete()
         except (WireClosed, WireTimeout, CrewLost):
             raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
@@ -151,12 +152,13 @@ class LauncherClient:
     def close(self) -> None:
         """End the launcher and what it started, and delete the slot's folder; twice does no harm."""
         self.lost = True
+        if self._closed:
+            return
+        self._closed = True
+        if not self.launcher.finish(ANSWER_SECONDS) and self.pid:
+            processes.kill(self.pid, self._born)
         self.launcher.close()
-        try:
-            self._process.wait(ANSWER_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._process.wait()
         self._errors.close()
         remove(self.folder)
 

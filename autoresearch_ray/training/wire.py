@@ -5,9 +5,11 @@ Does not own the channel to the untrusted side (protocol.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +61,19 @@ class Wire:
         descriptors, self._descriptors = self._descriptors, []
         message: dict[str, Any] = json.loads(line)
         return message, descriptors
+
+    def finish(self, timeout: float) -> bool:
+        """Say that nothing more will be sent, and wait for the other end to close; False if it does not in time."""
+        deadline = time.monotonic() + timeout
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        try:
+            while True:
+                self._read(max(0.0, deadline - time.monotonic()))
+        except WireClosed:
+            return True
+        except WireTimeout:
+            return False
 
     def close(self) -> None:
         """Close this end; twice does no harm."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from programs import BY_HAND, FIXED_TABLE, GREETED, HONEST, SCORED
@@ -81,9 +82,16 @@ def printed(result: Result, name: str) -> str:
     return next(line.partition("=")[2] for line in result.log_tail.splitlines() if line.startswith(f"{name}="))
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_until_dead(pid: int) -> None:
     deadline = time.monotonic() + LONG
-    while processes.usage(pid) is not None:
+    while is_alive(pid):
         assert time.monotonic() < deadline, f"process {pid} is alive"
         time.sleep(0.01)
 
@@ -378,6 +386,8 @@ for phase in supervisor.run(Experiment("x-0", "x", sys.argv[4], 1)):
         from autoresearch_ray.training import processes
         crew = supervisor._crew
         print(crew.pid, *processes.descendants(crew.pid), flush=True)
+        for child in processes.children(os.getpid()):  # Ray does that to a worker's children at its end
+            os.kill(child, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
 """
 

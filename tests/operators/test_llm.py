@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import llm_server
@@ -365,9 +366,8 @@ def test_models_are_chosen_by_weight(server: llm_server.Server) -> None:
 # ----------------------------------------------------------------------------------------------------------------- keys
 
 
-def test_a_key_is_sent_and_appears_nowhere_else(capfd: Any, caplog: Any, monkeypatch: Any) -> None:
+def test_a_key_is_sent_and_appears_nowhere_else(capfd: Any, caplog: Any) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("LITELLM_LOG", "DEBUG")
     wrong = llm_server.KEY.replace("0", "9")
     with llm_server.running(key=True) as server:
         settings = LlmConfig(models=(MODEL,), api_base=server.api_base, retries=0)
@@ -416,9 +416,24 @@ def test_what_looks_like_a_key_is_cut_out() -> None:
     assert credentials.redact(text, keys) == "[A_API_KEY] at http://here with [key] or [key]; abc"
 
 
-def test_litellm_is_imported_only_when_it_is_needed() -> None:
-    code = "import sys; from autoresearch_ray.operators import llm, mutation; sys.exit('litellm' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_litellm_neither_prints_nor_reads_a_file_of_keys(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=sk-from-a-file\n")
+    code = f"""
+import os, numpy
+from autoresearch_ray.config import LlmConfig, ModelConfig
+from autoresearch_ray.operators import llm, mutation
+from autoresearch_ray.operators.request import Message
+import sys
+assert "litellm" not in sys.modules
+settings = LlmConfig(models=[ModelConfig(name="openai/test", usd_per_million_input=1, usd_per_million_output=1)],
+                     api_base="http://127.0.0.1:9/v1", retries=0)
+asked = llm.LanguageModels(settings, {{"OPENAI_API_KEY": "{llm_server.KEY}"}})
+assert "nobody answers" in asked.ask([Message("user", "hi")], numpy.random.default_rng(0)).reason
+assert "OPENAI_API_KEY" not in os.environ
+"""
+    environment = {**os.environ, "LITELLM_LOG": "DEBUG", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

@@ -7,12 +7,13 @@ directory, as on a command line.
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from autoresearch_ray.errors import ConfigError
@@ -44,6 +45,36 @@ class DataConfig(_Section):
     """`climbmix` only: where the shards lie."""
     directory: Path | None = None
     """Where the prepared rows are kept; by default a folder of the cache named after these settings."""
+
+
+class MetricConfig(_Section):
+    """How a variant gets its score; `metric: reported` alone is short for `metric: {kind: reported}`."""
+
+    kind: Literal["scored", "reported"] = "scored"
+    """`scored`: the supervisor computes val_bpb itself, and rows are verified. `reported`: any program that prints it,
+    as a line `---` followed by lines `name: value`, or as `METRIC name=value`; rows are not verified."""
+    name: str = Field("val_bpb", pattern=r"^[A-Za-z_][A-Za-z0-9_./-]{0,63}$")
+    """`reported` only: what the program calls its score. The lineage keeps the value as printed, as `val_bpb`."""
+    goal: Literal["minimize", "maximize"] = "minimize"
+    """`reported` only: `maximize` when higher is better."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+    def cost(self, score: float) -> float:
+        """Return what the search minimizes: the score, or minus the score where higher is better; its own inverse."""
+        return -score if self.goal == "maximize" else score
+
+
+class LimitsConfig(_Section):
+    """What a variant may not exceed, measured or counted from outside; null is no limit."""
+
+    peak_memory_gb: float | None = Field(None, gt=0)
+    """GiB. On the CPU what all its processes hold together, whatever it says; on a GPU what it says of the device."""
+    parameters_M: float | None = Field(None, gt=0)
+    """Millions of parameters, as the variant's process counts them or its block says."""
 
 
 class ModelConfig(_Section):
@@ -99,7 +130,18 @@ class Config(_Section):
     program: Path = Path("program.md")
     """The research direction, read by the operators; edits apply to the next birth."""
     seed_model: Path = Path("seed_model")
-    """A folder with train.py (the first variant) and prepare.py (fixed)."""
+    """A folder with train.py (the first variant) and prepare.py (fixed). With `metric: reported`, any folder: each
+    experiment runs in a copy of its small files, folders that begin with a dot left out."""
+    metric: MetricConfig = MetricConfig()
+    evolved_file: str = Field("train.py", min_length=1)
+    """`reported` only: the file that is evolved, relative to `seed_model`. Its present text is the first variant."""
+    command: str | tuple[str, ...] | None = None
+    """`reported` only: what is run in the copy, as a list of words or one line without shell syntax; null is
+    `python EVOLVED_FILE`. `python` is the interpreter of this engine, and `python FILE` starts in milliseconds."""
+    readable: tuple[Path, ...] = ()
+    """Files and folders that a variant may read besides its own, as `~/.cache/autoresearch`. They stay where they are,
+    must be there on every node, and are found under the same name in the home directory that a program sees."""
+    limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
     llm: LlmConfig = LlmConfig()
     seed: int = Field(0, ge=0, lt=2**63)
@@ -159,6 +201,11 @@ class Config(_Section):
     address: str | None = None
     """A Ray cluster to join (`auto`, `ray://host:10001` or `host:6379`); null starts Ray on this machine alone."""
 
+    @field_validator("readable", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _check(self) -> Config:
         if isinstance(self.population_size, int) and not 1 <= self.population_size <= 1_000_000:
@@ -167,7 +214,36 @@ class Config(_Section):
             raise ValueError("the run would never end: set one of max_experiments, max_births, max_hours")
         if 0 < self.num_gpus < 1 and abs(round(1 / self.num_gpus) - 1 / self.num_gpus) > 1e-6:
             raise ValueError(f"num_gpus is {self.num_gpus}: must divide a GPU evenly, as 0.5, 0.25 or 0.125 do")
+        self._check_metric()
         return self
+
+    def _check_metric(self) -> None:
+        if self.metric.kind == "scored":
+            given = (self.metric.name, self.metric.goal, self.evolved_file, self.command)
+            names = ("metric.name", "metric.goal", "evolved_file", "command")
+            for name, value, only in zip(names, given, ("val_bpb", "minimize", "train.py", None), strict=True):
+                if value != only:
+                    raise ValueError(f"{name} is {value!r}: it needs a program that reports its score, metric=reported")
+            return
+        try:
+            empty = not self.words
+        except ValueError as error:
+            raise ValueError(f"command is {self.command!r}: {str(error)[0].lower()}{str(error)[1:]}") from error
+        if empty:
+            raise ValueError("command is empty: name a program, as in `python train.py`, or leave it out")
+        if Path(self.evolved_file).is_absolute() or ".." in Path(self.evolved_file).parts:
+            raise ValueError(f"evolved_file is {self.evolved_file!r}: must be a file inside seed_model")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The command of a program that reports its score, word by word.
+
+        Raises:
+            ValueError: a quotation in it has no end.
+        """
+        if self.command is None:
+            return ("python", self.evolved_file)
+        return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:

@@ -1,11 +1,12 @@
 """The process that experiments are forked from: it has imported torch once, and does nothing else that could hurt them.
 
-Started by exec with a clean environment (crew.py). Single-threaded: no tensor work, no CUDA query, no Ray, no pyarrow.
-Knows no secret: neither data, nor targets, nor keys, because its children inherit its memory.
+Started by exec with a clean environment (launching.py). Single-threaded: no tensor work, no CUDA query, no Ray, no
+pyarrow. Knows no secret: neither data, nor targets, nor keys, because its children inherit its memory.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import gc
@@ -18,6 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 import types
 from dataclasses import dataclass
@@ -32,21 +34,25 @@ CHANNEL, DATA, LOGITS = 3, 4, 5
 PRELOADED = {
     "cpu": ("numpy", "torch", "torch._dynamo"),
     "cuda": ("numpy", "torch", "torch._dynamo", "torch._inductor.compile_fx"),
+    "nothing": (),
 }
-"""Modules imported ahead, by device. Optimizers import torch._dynamo at their first step, also where nothing is
-compiled."""
+"""Modules imported ahead, by device; nothing for programs that report their own score. Optimizers import torch._dynamo
+at their first step, also where nothing is compiled."""
 PATIENCE = 20.0
 """Seconds after which a process that does not die of SIGKILL is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What a child is to become. Text of train.py and its surroundings lie in `scratch`."""
+    """What a child is to become: a Python script run in this interpreter, or a command."""
 
     scratch: Path
-    library: Path
-    """The folder that prepare.py is imported from."""
+    """Its folder, where all that it needs lies."""
     environment: dict[str, str]
+    command: tuple[str, ...]
+    """Script and arguments when `library` is given, else any command."""
+    library: Path | None
+    """The folder that a script imports from first; None starts a command afresh."""
 
 
 class Launcher:
@@ -127,11 +133,24 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoRe
 
     Args:
         request: the supervisor's.
-        descriptors: for a variant the log, the channel, the memory for tokens and the memory for logits; for the
-            scorer its wire.
+        descriptors: for a variant the log, the channel, the memory for tokens and the memory for logits; for a program
+            that reports its own score standard output and standard error; for the scorer its wire.
         parent: the launcher.
     """
     code = 1
+    try:
+        code = _outcome(request, descriptors, parent)
+        if request["op"] == "command":
+            _finish()
+    finally:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _outcome(request: dict[str, Any], descriptors: list[int], parent: int) -> int:
+    """Be what was asked for, and return the exit code that an interpreter would have."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -139,18 +158,13 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoRe
         if request["op"] == "scorer":
             _run_scorer(descriptors[0])
         else:
-            program = Program(Path(request["scratch"]), Path(request["library"]), request["environment"])
-            _run_variant(program, descriptors)
-        code = 0
+            _run_program(_program(request), _standard(request["op"], descriptors))
     except SystemExit as exit_request:
-        code = _exit_code(exit_request)
+        return _exit_code(exit_request)
     except BaseException as error:  # noqa: BLE001  (the outermost frame of a process)
         _print_traceback(error)
-    finally:
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        return 1
+    return 0
 
 
 def _run_scorer(wire: int) -> None:
@@ -160,13 +174,32 @@ def _run_scorer(wire: int) -> None:
     scorer.serve(Wire(socket.socket(fileno=CHANNEL)))
 
 
-def _run_variant(program: Program, descriptors: list[int]) -> None:
-    log, channel, data, logits = descriptors
+def _program(request: dict[str, Any]) -> Program:
+    library = request.get("library")
+    command = tuple(request.get("command", ("train.py",)))
+    return Program(Path(request["scratch"]), request["environment"], command, Path(library) if library else None)
+
+
+def _standard(operation: str, descriptors: list[int]) -> dict[int, int]:
+    """Return which descriptor is to have which number."""
+    if operation == "variant":
+        log, channel, data, logits = descriptors
+        return {1: log, 2: log, CHANNEL: channel, DATA: data, LOGITS: logits}
+    output, errors = descriptors
+    return {1: output, 2: errors}
+
+
+def _run_program(program: Program, descriptors: dict[int, int]) -> None:
     os.setsid()
-    _keep_descriptors({1: log, 2: log, CHANNEL: channel, DATA: data, LOGITS: logits})
+    _keep_descriptors(descriptors)
     _enter_sandbox(program)
-    _enter_surroundings(program)
-    _run(program.scratch / "train.py")
+    os.chdir(program.scratch)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    if program.library is None:
+        _start(program)
+    _enter_surroundings(program, program.library)
+    _run(program.scratch / program.command[0])
 
 
 def _enter_sandbox(program: Program) -> None:
@@ -175,19 +208,33 @@ def _enter_sandbox(program: Program) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _enter_surroundings(program: Program) -> None:
-    """Give the process what a fresh interpreter that runs train.py would have."""
-    os.chdir(program.scratch)
+def _start(program: Program) -> NoReturn:
+    """Become a command, found through the PATH of its own environment."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)  # Python ignores them, and a command would inherit that
+    try:
+        os.execvpe(program.command[0], program.command, program.environment)
+    except OSError as error:
+        os.write(2, f"{program.command[0]}: cannot be started ({error.strerror})\n".encode())
+        os._exit(127)
+
+
+def _enter_surroundings(program: Program, library: Path) -> None:
+    """Give the process what a fresh interpreter that runs the script would have."""
     os.environ.clear()
     os.environ.update(program.environment)
     tempfile.tempdir = None
     for name in [name for name in sys.modules if name.partition(".")[0] == "autoresearch_ray"]:
         del sys.modules[name]
-    sys.path[0] = str(program.library)
-    sys.argv = [str(program.scratch / "train.py")]
+    sys.path[0] = str(library)
+    sys.argv = [str(program.scratch / program.command[0]), *program.command[1:]]
     sys.stdout, sys.stderr = _open_log(1), _open_log(2)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+
+
+def _finish() -> None:
+    """Do what an interpreter does at its end: wait for threads, then call what was registered for the exit."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
 
 
 def _open_log(descriptor: int) -> TextIO:
@@ -260,8 +307,8 @@ def main(arguments: list[str]) -> None:
     """Run the launcher.
 
     Args:
-        arguments: the descriptor of the wire to the supervisor, the device, and the slot's folder, which is deleted
-            at the end.
+        arguments: the descriptor of the wire to the supervisor, a key of `PRELOADED`, and the slot's folder, which is
+            deleted at the end.
     """
     descriptor, device, folder = arguments
     if os.fork():
@@ -270,7 +317,8 @@ def main(arguments: list[str]) -> None:
     wire = Wire(socket.socket(fileno=int(descriptor)))
     os.set_inheritable(int(descriptor), False)
     processes.adopt_orphans()
-    _import_torch(device)
+    if PRELOADED[device]:
+        _import_torch(device)
     gc.collect()
     gc.freeze()  # so that a child's collections do not copy the pages it shares with us
     try:

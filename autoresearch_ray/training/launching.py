@@ -122,7 +122,9 @@ class LauncherClient:
     def fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
         """Start a variant and return its process (Raises CrewLost: the launcher is gone, or cannot fork)."""
         self.ended = None
-        return self._fork(order, descriptors)
+        pid = self._fork(order, descriptors)
+        self.hear_launcher()  # it may have ended already, and its end been read together with the answer
+        return pid
 
     def hear_launcher(self) -> None:
         """Take what the launcher has to say about who ended (Raises CrewLost)."""

@@ -1,4 +1,4 @@
-"""The settings of a slot's supervisor, and what its time limits say. Pure."""
+"""The settings of a slot's supervisor, and what its limits of time and size say. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ from pathlib import Path
 from typing import Literal
 
 from autoresearch_ray.variant import Status
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimits:
+    """How large a variant may be; None is no limit."""
+
+    memory_bytes: int | None = None
+    """Memory of all its processes together on the CPU; on a GPU the memory of the device, as far as it says."""
+    parameters: float | None = None
+    """Parameters of its model, as it counts them."""
+
+    def verdict(self, memory_bytes: int | None, parameters: int | None) -> Verdict | None:
+        """Return the verdict on a variant that is too large, or None while it is not; None values are not known."""
+        if self.memory_bytes is not None and memory_bytes is not None and memory_bytes > self.memory_bytes:
+            used, most = memory_bytes / 2**30, self.memory_bytes / 2**30
+            return Verdict(Status.CRASHED, f"used {used:.2f} GB of memory; limits.peak_memory_gb is {most:g}")
+        if self.parameters is not None and parameters is not None and parameters > self.parameters:
+            count, most = parameters / 1e6, self.parameters / 1e6
+            return Verdict(Status.REJECTED, f"has {count:.2f} M parameters; limits.parameters_M is {most:g}")
+        return None
+
+
+NO_LIMITS = SizeLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +58,7 @@ class SupervisorSettings:
     """From the score to the end of the process, before it is killed."""
     gpu_share: float = 1.0
     """Share of the GPU that one experiment has, at which its clock runs."""
+    sizes: SizeLimits = NO_LIMITS
     scratch: Path | None = None
     """Where scratch folders are made; None is the system's folder for temporary files."""
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import ast
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from autoresearch_ray.variant import ast_hash
+from autoresearch_ray.config import Config
+from autoresearch_ray.variant import ast_hash, source_hash
 
 LARGEST_SOURCE = 131_072
 """Bytes of a train.py: ample for a program, too little to bring text along to train on."""
@@ -24,17 +27,20 @@ class Inspected:
     refusal: str | None
     """Why it is not worth a training, in one sentence; None when nothing speaks against it."""
     identity: str | None
-    """What two sources share that are the same program, here the `ast_hash`; None when it does not parse."""
+    """What two sources share that are the same program, the `ast_hash` of Python; None when it does not parse."""
+
+
+def inspector(config: Config) -> Callable[[str], Inspected]:
+    """Return how the variants of a run are looked at."""
+    if config.metric.kind == "scored":
+        return inspect
+    return partial(inspect_reported, name=config.evolved_file)
 
 
 def inspect(source: str) -> Inspected:
     """Look at the text of a train.py once: size, syntax, the contract with prepare.py, and its identity."""
-    try:
-        size = len(source.encode())
-    except UnicodeEncodeError:
-        return Inspected("the source is not valid Unicode text", None)
-    if size > LARGEST_SOURCE:
-        return Inspected(f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed", None)
+    if unfit := _unfit(source):
+        return Inspected(unfit, None)
     try:
         tree = _compile(source)
         identity = ast_hash(source)
@@ -45,9 +51,36 @@ def inspect(source: str) -> Inspected:
     return Inspected(refusal, identity)
 
 
+def inspect_reported(source: str, name: str) -> Inspected:
+    """Look at the text of a program that reports its own score: size, and syntax if it is Python by its name.
+
+    Comments and layout make no other program of Python; of anything else, every byte counts.
+    """
+    if unfit := _unfit(source):
+        return Inspected(unfit, None)
+    if not name.endswith(".py"):
+        return Inspected(None, source_hash(source))
+    try:
+        _compile(source)
+        return Inspected(None, ast_hash(source))
+    except SyntaxError as error:
+        return Inspected(f"the source does not parse: {_describe(error)}", None)
+
+
 def refusal(source: str) -> str | None:
     """Return why a train.py is not worth a training, or None when nothing speaks against it."""
     return inspect(source).refusal
+
+
+def _unfit(source: str) -> str | None:
+    """Return why a text cannot be a program of any kind."""
+    try:
+        size = len(source.encode())
+    except UnicodeEncodeError:
+        return "the source is not valid Unicode text"
+    if size > LARGEST_SOURCE:
+        return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed"
+    return None
 
 
 def _compile(source: str) -> ast.Module:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 LINUX = sys.platform == "linux"
 _LISTS_CHILDREN = os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
@@ -45,6 +46,21 @@ def usage(pid: int) -> Usage | None:
         return None
     own, reaped = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
     return Usage(int(fields[1]), float(fields[19]), own / _TICKS, reaped / _TICKS)
+
+
+def memory(pids: Iterable[int], enough: float = 0.0) -> int:
+    """Return the bytes of memory that processes hold together.
+
+    Args:
+        pids: the processes; those that are gone hold nothing.
+        enough: a sum of their resident sizes up to this is returned as it is. Beyond it, pages that several of them
+            share are counted once (proportional set size), where the system says so, which takes longer.
+    """
+    pids = list(pids)
+    resident = sum(map(_resident, pids))
+    if resident <= enough or not LINUX:
+        return resident
+    return sum(map(_proportional, pids))
 
 
 def descendants(root: int, spared: Collection[int] = ()) -> list[int]:
@@ -137,6 +153,29 @@ def children(pid: int) -> list[int]:
     return found
 
 
+def _resident(pid: int) -> int:
+    if not LINUX:
+        return _resident_elsewhere(pid)
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * _PAGE
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _proportional(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as file:
+            for line in file:
+                if line.startswith(b"Pss:"):
+                    return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    except PermissionError:
+        return _resident(pid)
+    return 0
+
+
 def _prctl(option: int, value: int) -> bool:
     if not LINUX:
         return False
@@ -152,6 +191,15 @@ def _usage_elsewhere(pid: int) -> Usage | None:
         return Usage(process.ppid(), process.create_time(), times.user + times.system, 0.0)
     except psutil.Error:
         return None
+
+
+def _resident_elsewhere(pid: int) -> int:
+    import psutil
+
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
 
 
 def _children_elsewhere(pid: int) -> list[int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from autoresearch_ray.training import memory
+from autoresearch_ray.training import memory, processes
 from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
@@ -66,6 +66,7 @@ class Trial:
         self._verdict: Verdict | None = None
         self._awaited_turn: int | None = None
         self._channel_closed: float | None = None
+        self._memory: int | None = None
         self._lines = LineBuffer()
         self._log_tail = LogTail()
         self._resources = contextlib.ExitStack()
@@ -192,7 +193,14 @@ class Trial:
         now = time.monotonic()
         if now - self._tree.listed > LISTING_SECONDS:
             self._tree.look()
+            self._measure_memory()
         self._settle(now)
+
+    def _measure_memory(self) -> None:
+        """Look at the memory of the variant's processes, where there is a limit to compare it with."""
+        limit = self._settings.sizes.memory_bytes
+        if limit is not None and self._settings.device == "cpu":
+            self._memory = processes.memory(self._tree.members(), enough=limit)
 
     def _settle(self, now: float) -> None:
         """Set the verdict if there is one."""
@@ -205,7 +213,9 @@ class Trial:
             self._verdict = Verdict(Status.CRASHED, "closed its channel to the supervisor")
         if self._verdict is None:
             record, moments = self._session.record, self._session.moments
-            self._verdict = overdue(self._settings, moments, now, record.train_seconds)
+            used = self._memory if self._settings.device == "cpu" else record.claimed_peak
+            late = overdue(self._settings, moments, now, record.train_seconds)
+            self._verdict = self._settings.sizes.verdict(used, record.parameters) or late
 
     def _wait_for_exit(self) -> None:
         """Let a scored variant print its block and end; what it says on its channel no longer matters."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.limits import Moments, SupervisorSettings, overdue
+from autoresearch_ray.training.limits import Moments, SizeLimits, SupervisorSettings, Verdict, overdue
 from autoresearch_ray.variant import Status
 
 SETTINGS = SupervisorSettings(
@@ -41,3 +41,19 @@ def test_short_trainings_get_a_grace_of_seconds() -> None:
     assert SupervisorSettings(Path(), Path(), train_seconds=1.0).grace == 3.0
     assert SupervisorSettings(Path(), Path(), train_seconds=1.0, grace_seconds=0.5).grace == 0.5
     assert SupervisorSettings(Path(), Path(), train_seconds=1.0).longest_training == 13.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "memory", "parameters", "verdict"),
+    [
+        (SizeLimits(), 10**15, 10**15, None),
+        (SizeLimits(2**30, 1e6), None, None, None),
+        (SizeLimits(2**30, 1e6), 2**30, 10**6, None),
+        (SizeLimits(2**30, 1e6), 2**31, 10**9, (Status.CRASHED, "used 2.00 GB of memory; limits.peak_memory_gb is 1")),
+        (SizeLimits(None, 1.5e6), 1, 1_510_000, (Status.REJECTED, "has 1.51 M parameters; limits.parameters_M is 1.5")),
+    ],
+)
+def test_what_is_too_large(
+    limits: SizeLimits, memory: int | None, parameters: int | None, verdict: tuple[Status, str] | None
+) -> None:
+    assert limits.verdict(memory, parameters) == (None if verdict is None else Verdict(*verdict))

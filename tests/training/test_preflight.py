@@ -5,8 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.preflight import LARGEST_SOURCE, inspect, refusal
-from autoresearch_ray.variant import ast_hash
+from autoresearch_ray.config import Config, load
+from autoresearch_ray.training.preflight import (
+    LARGEST_SOURCE,
+    Inspected,
+    inspect,
+    inspect_reported,
+    inspector,
+    refusal,
+)
+from autoresearch_ray.variant import ast_hash, source_hash
 
 GOOD = """
 from prepare import evaluate_bpb, make_dataloader
@@ -62,3 +70,37 @@ def test_the_same_program_in_other_words_has_the_same_identity() -> None:
 def test_nothing_is_run_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert refusal(GOOD + "\nprint(1 is 1)\nraise SystemExit") is None
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("source", ["", "print('---')", GOOD])
+def test_a_program_that_reports_needs_no_prepare(source: str) -> None:
+    assert inspect_reported(source, "solve.py") == Inspected(None, ast_hash(source))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("def f(:", "does not parse: .*line 1"),
+        ("return 3", "does not parse: 'return' outside function"),
+        ("x = '\ud800'", "not valid Unicode"),
+        ("#" * (LARGEST_SOURCE + 1), "at most 131072 are allowed"),
+    ],
+)
+def test_what_may_not_report(source: str, words: str) -> None:
+    found = inspect_reported(source, "solve.py")
+    assert found.identity is None
+    assert found.refusal is not None
+    assert re.search(words, found.refusal)
+
+
+def test_other_languages_are_not_parsed_and_differ_by_their_text() -> None:
+    assert inspect_reported("def f(:", "solve.sh") == Inspected(None, source_hash("def f(:"))
+    assert inspect_reported("# a\nx", "solve.sh").identity != inspect_reported("# b\nx", "solve.sh").identity
+    assert inspect_reported("\ud800", "solve.sh").identity is None
+    assert "at most" in (inspect_reported("x" * (LARGEST_SOURCE + 1), "solve.sh").refusal or "")
+
+
+def test_the_configuration_says_how_variants_are_looked_at() -> None:
+    assert inspector(Config())("x = 1").refusal is not None
+    assert inspector(load(None, ["metric=reported"]))("x = 1").refusal is None
+    assert inspector(load(None, ["metric=reported", "evolved_file=a.sh", "command=sh a.sh"]))("x (").refusal is None

@@ -1,0 +1,173 @@
+"""What the engine itself costs: a search on Ray whose program only prints its block, each time in its own process.
+
+    python benchmarks/overhead.py [--slots 1 4 8] [--experiments 400] [--profile] [--output results/overhead.json]
+
+One run for each number of slots. Counted is what happens after the first experiments (Ray and workers have started):
+experiments a second, CPU time of the whole process tree by role, and its peak memory (PSS: shared pages once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import datetime
+import json
+import os
+import platform
+import pstats
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from autoresearch_ray import config as configuration
+from autoresearch_ray.training import processes
+
+PROGRAM = """\
+LEARNING_RATE = 0.04
+WEIGHT_DECAY = 0.2
+WARMUP_RATIO = 0.1
+DEPTH = 8
+BATCH = 64
+
+print("---")
+print("val_bpb:          0.997900")
+print("training_seconds: 300.0")
+print("peak_vram_mb:     45060.2")
+print("total_tokens_M:   499.6")
+print("num_steps:        953")
+print("num_params_M:     50.3")
+"""
+WARM_UP = 40
+"""Experiments before counting begins, and two more a slot."""
+
+
+class Tally:
+    """CPU seconds of this process and everything below it, by role."""
+
+    def __init__(self, experiments: int) -> None:
+        self.experiments = experiments
+        self.at = time.monotonic()
+        self.main_thread = time.thread_time()
+        self.seconds: Counter[str] = Counter()
+        for pid in (os.getpid(), *processes.descendants(os.getpid())):
+            used, name = processes.usage(pid), role(pid)
+            if used is not None:
+                self.seconds[name] += used.own
+                self.seconds["programs" if name == "launchers" else name] += used.reaped
+
+    def since(self, before: Tally) -> dict[str, object]:
+        """Return what an experiment has cost from one tally to the next."""
+        count, seconds = self.experiments - before.experiments, self.at - before.at
+        spent = {name: 1e3 * (self.seconds[name] - before.seconds[name]) / count for name in self.seconds}
+        return {
+            "experiments": count,
+            "experiments_a_second": round(count / seconds, 1),
+            "cpu_ms_an_experiment": round(sum(spent.values()), 1),
+            "cpu_ms_driver_main_thread": round(1e3 * (self.main_thread - before.main_thread) / count, 1),
+            "cpu_ms_by_role": {name: round(spent[name], 1) for name in sorted(spent, key=lambda name: -spent[name])},
+        }
+
+
+def role(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    except OSError:
+        return "gone"
+    if pid == os.getpid():
+        return "driver"
+    for mark, name in (
+        ("training.launcher", "launchers"),
+        ("IslandHolder", "islands"),
+        ("OperatorDesk", "operators"),
+        ("ray::", "workers"),
+        ("raylet/raylet", "raylet"),
+        ("gcs_server", "gcs"),
+    ):
+        if mark in words:
+            return name
+    return "other Ray processes"
+
+
+def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
+    """Run a search in this process and return what it cost."""
+    from autoresearch_ray.cluster.ray import RayCluster, Slot
+    from autoresearch_ray.cluster.trainer import trainer_of
+    from autoresearch_ray.evolution.driver import Driver
+    from autoresearch_ray.lineage.schema import Origin
+    from autoresearch_ray.lineage.store import LineageStore
+    from autoresearch_ray.training.preflight import inspector
+
+    tallies: list[Tally] = []
+
+    def watch(driver: Driver) -> None:
+        done = driver.ledger.spent.experiments
+        if not tallies and done >= WARM_UP + 2 * slots:
+            tallies.append(Tally(done))
+        if driver.ledger.closed and len(tallies) == 1:
+            tallies.append(Tally(done))
+
+    with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
+        program = Path(folder) / "program"
+        program.mkdir()
+        (program / "train.py").write_text(PROGRAM, encoding="utf-8")
+        settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
+        config = configuration.load(None, [*settings, f"max_experiments={experiments}"])
+        trainer = trainer_of(config)
+        origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
+        slot = Slot((os.cpu_count() or 1) / slots, 0.0)  # type: ignore[arg-type]
+        with (
+            RayCluster(trainer, slot, max_slots=slots) as cluster,
+            LineageStore.create(Path(folder) / "runs" / "overhead", "overhead") as lineage,
+        ):
+            driver = Driver(config, cluster, lineage, origin, inspect=inspector(config), watch=watch)
+            driver.begin(PROGRAM)
+            profiler = cProfile.Profile()
+            if profile:
+                profiler.runcall(driver.run)
+                pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
+            else:
+                driver.run()
+    return tallies[1].since(tallies[0])
+
+
+def measure(slots: int, experiments: int, profile: bool) -> dict[str, object]:
+    """Run one search in a process of its own, and watch its memory from here."""
+    command = [sys.executable, __file__, "--child", "--slots", str(slots), "--experiments", str(experiments)]
+    child = subprocess.Popen([*command, *(["--profile"] if profile else [])], stdout=subprocess.PIPE, text=True)
+    peak = 0
+    while child.poll() is None:
+        peak = max(peak, processes.memory([child.pid, *processes.descendants(child.pid)]))
+        time.sleep(0.5)
+    assert child.stdout is not None
+    if child.returncode:
+        raise SystemExit(f"the search with {slots} slots failed")
+    return {"slots": slots, **json.loads(child.stdout.read()), "peak_memory_mb": round(peak / 1e6)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slots", type=int, nargs="+", default=[1, 4, 8])
+    parser.add_argument("--experiments", type=int, default=400)
+    parser.add_argument("--profile", action="store_true", help="print where the driver's time goes (it gets slower)")
+    parser.add_argument("--output", type=Path, help="also write the figures there, as JSON")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(search(options.slots[0], options.experiments, options.profile)))
+        return
+    figures = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "load_before": os.getloadavg()[0],
+        "runs": [measure(slots, options.experiments, options.profile) for slots in options.slots],
+    }
+    print(json.dumps(figures, indent=2))
+    if options.output:
+        options.output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -36,6 +36,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+__all__ = ["DEVICE", "MAX_SEQ_LEN", "SEED", "TIME_BUDGET", "VOCAB_SIZE", "evaluate_bpb", "make_dataloader"]  # noqa: F822
+# What train.py imports, also with a star; the constants come from `__getattr__`.
+
 FORMAT = 1
 SPLITS = ("train", "val", "holdout")
 FILES = {*(f"{split}.bin" for split in SPLITS), "token_bytes.npy", "tokenizer.json", "meta.json"}
@@ -710,6 +713,10 @@ LONGEST_MESSAGE = 65_536  # bytes
 SCORED_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 29}  # numbers in one batch of logits, standalone
 
 
+Batch = tuple[np.ndarray | None, float]
+"""Tokens (B, T + 1), None at the end, and the progress in [0, 1]."""
+
+
 class Channel:
     """The client's end of a supervisor's channel: one JSON object a line, each answered by exactly one.
 
@@ -722,6 +729,9 @@ class Channel:
         self._socket = socket.socket(fileno=os.dup(descriptor))
         self._reader = self._socket.makefile("rb")
         self.hello = self.ask({"op": "hello"})
+        self._tickets = 0
+        self._unread: dict[int, tuple[int, int]] = {}
+        self._kept: dict[int, Batch] = {}
         data = mmap.mmap(self.hello["data_fd"], self.hello["data_bytes"], access=mmap.ACCESS_READ)
         self._data = np.frombuffer(data, dtype=np.uint16)
         self._logits = torch.frombuffer(
@@ -749,12 +759,27 @@ class Channel:
         self.send(message)
         return self.receive()
 
-    def request_batch(self, B: int, T: int, loss: float | None) -> None:
-        """Ask for B x (T + 1) tokens; the clock starts at the first request."""
+    def request_batch(self, B: int, T: int, loss: float | None) -> int:
+        """Ask for B x (T + 1) tokens and return a ticket; the clock starts at the first request."""
         self.send({"op": "batch", "batch": B, "length": T, "loss": loss})
+        self._tickets += 1
+        self._unread[self._tickets] = (B, T)
+        return self._tickets
 
-    def take_batch(self, B: int, T: int) -> tuple[np.ndarray | None, float]:
-        """Return the tokens asked for (a view that the next but one request overwrites) and the progress."""
+    def take_batch(self, ticket: int) -> Batch:
+        """Return the tokens (a view that the next but one request overwrites), None at the end, and the progress.
+
+        Answers come in the order of the requests. One that another loader asked for is copied and kept for it.
+        """
+        while ticket not in self._kept:
+            first = next(iter(self._unread))
+            tokens, progress = self._read_batch(*self._unread.pop(first))
+            if first == ticket:
+                return tokens, progress
+            self._kept[first] = (None if tokens is None else tokens.copy(), progress)
+        return self._kept.pop(ticket)
+
+    def _read_batch(self, B: int, T: int) -> Batch:
         answer = self.receive()
         if answer.get("end"):
             return None, 1.0
@@ -765,6 +790,8 @@ class Channel:
         """Answer rows with logits until the supervisor knows the score."""
         import torch
 
+        while self._unread:  # asked ahead by loaders that were left before their end
+            self._read_batch(*self._unread.pop(next(iter(self._unread))))
         device = self.hello["device"]
         peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
         dtype = _logits_dtype(device)
@@ -805,24 +832,23 @@ class Standalone:
         self._left = np.empty(0, dtype=np.int64)  # rows not yet drawn in this pass
         self._pass = -1
         self._start: float | None = None
-        self._next: tuple[np.ndarray | None, float] = (None, 1.0)
 
     def _rows(self, split: str) -> np.ndarray:
         shape = (self._meta["rows"][split], self._meta["sequence_length"] + 1)
         return np.memmap(self._folder / f"{split}.bin", dtype=np.uint16, mode="r", shape=shape)
 
-    def request_batch(self, B: int, T: int, loss: float | None) -> None:
+    def request_batch(self, B: int, T: int, loss: float | None) -> Batch:
         """Draw B x (T + 1) tokens; the clock starts at the first request."""
         if not 1 <= T <= self.hello["sequence_length"] or B < 1:
             raise RuntimeError(f"a batch of {B} x {T} is impossible: T is at most {self.hello['sequence_length']}")
         now = time.monotonic() if self._threads == 0 else time.process_time() / self._threads
         self._start = now if self._start is None else self._start
         progress = (now - self._start) / self.hello["train_seconds"]
-        self._next = (self._draw(B, T), progress) if progress < 1.0 else (None, 1.0)
+        return (self._draw(B, T), progress) if progress < 1.0 else (None, 1.0)
 
-    def take_batch(self, B: int, T: int) -> tuple[np.ndarray | None, float]:
-        """Return the tokens asked for, None at the end, and the progress."""
-        return self._next
+    def take_batch(self, ticket: Batch) -> Batch:
+        """Return what was drawn."""
+        return ticket
 
     def _draw(self, B: int, T: int) -> np.ndarray:
         """Return (B, T + 1) tokens of rows in random order; every pass shows another window of length T of each row."""
@@ -928,15 +954,15 @@ class DataLoader:
         self.B, self.T = B, T
         self.progress = 0.0
         self._loss: float | None = None
-        self._asked = False
+        self._ticket: Any = None
         self._ended = False
 
     def report(self, loss: float) -> None:
-        """Say what the training loss is (nats a token); it becomes the experiment's curve, not its score."""
-        self._loss = float(loss) if math.isfinite(loss) else None
+        """Say what the training loss is (nats a token): the experiment's curve, not its score; not finite ends it."""
+        self._loss = float(loss)
 
     def _request(self) -> None:
-        _connect().request_batch(self.B, self.T, self._loss)
+        self._ticket = _connect().request_batch(self.B, self.T, self._loss)
         self._loss = None
 
     def __iter__(self) -> DataLoader:
@@ -945,10 +971,9 @@ class DataLoader:
     def __next__(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self._ended:
             raise StopIteration
-        if not self._asked:
-            self._asked = True
+        if self._ticket is None:
             self._request()
-        tokens, self.progress = _connect().take_batch(self.B, self.T)
+        tokens, self.progress = _connect().take_batch(self._ticket)
         if tokens is None:
             self._ended = True
             raise StopIteration

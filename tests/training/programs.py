@@ -63,3 +63,24 @@ while "rows" in answer:
     answer = ask({"op": "logits"})
 """
 )
+
+SEVERAL_LOADERS = """
+import torch
+from prepare import *
+
+def draw(loader, B, T):
+    x, y = next(loader)
+    assert x.shape == y.shape == (B, T), x.shape
+    assert torch.equal(x[:, 1:], y[:, :-1]), "inputs and targets belong to different rows"
+    assert MAX_SEQ_LEN == 16 and DEVICE == "cpu" and TIME_BUDGET > 0
+    return x.clone()
+
+first, second = make_dataloader(4, 16), make_dataloader(2, 8)
+seen = [draw(first, 4, 16), draw(first, 4, 16)]
+draw(second, 2, 8), draw(second, 2, 8), draw(second, 2, 8)
+seen += [draw(first, 4, 16), draw(first, 4, 16)]
+assert len({tuple(rows.flatten().tolist()) for rows in seen}) == 4, "a batch came twice"
+draw(second, 2, 8)
+model = torch.nn.Sequential(torch.nn.Embedding(VOCAB_SIZE, 16), torch.nn.Linear(16, VOCAB_SIZE))
+evaluate_bpb(model)  # with batches of both loaders asked for ahead and never taken
+"""

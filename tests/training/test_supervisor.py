@@ -18,11 +18,12 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from programs import BY_HAND, FIXED_TABLE, GREETED, HONEST, SCORED
+from programs import BY_HAND, FIXED_TABLE, GREETED, HONEST, SCORED, SEVERAL_LOADERS
 from small_data import SEQUENCE_LENGTH, VOCAB_SIZE, make_data
 
 from autoresearch_ray.errors import DataError, SupervisionError
 from autoresearch_ray.training import launching, processes
+from autoresearch_ray.training.limits import SizeLimits
 from autoresearch_ray.training.supervisor import Phase, Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result, Status
 
@@ -80,6 +81,12 @@ def run(supervisor: Supervisor, source: str, seed: int = 1) -> Result:
 def printed(result: Result, name: str) -> str:
     """Return what the program printed after `name=`."""
     return next(line.partition("=")[2] for line in result.log_tail.splitlines() if line.startswith(f"{name}="))
+
+
+def test_loaders_may_take_turns_and_be_left_before_their_end(settings: SupervisorSettings) -> None:
+    with Supervisor(replace(settings, train_seconds=LONG)) as patient:
+        result = run(patient, SEVERAL_LOADERS)
+    assert (result.status, result.reason) == (Status.COMPLETED, "")
 
 
 def is_alive(pid: int) -> bool:
@@ -515,6 +522,28 @@ for _ in range(1500): os.mkdir("deep"); os.chdir("deep")
     assert launcher is not None
     assert [path.name for path in launcher.folder.iterdir()] == ["library"]
     assert Path("/etc").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "status", "reason"),
+    [
+        (
+            SizeLimits(memory_bytes=2**20),
+            Status.CRASHED,
+            r"used 0\.\d+ GB of memory; limits.peak_memory_gb is 0\.00097\d+",
+        ),
+        (SizeLimits(parameters=1649), Status.REJECTED, r"has 0\.00 M parameters; limits.parameters_M is 0\.001649"),
+    ],
+)
+def test_a_variant_that_is_too_large_is_ended(
+    settings: SupervisorSettings, sizes: SizeLimits, status: Status, reason: str
+) -> None:
+    patient = replace(settings, sizes=sizes, train_seconds=3.0 if sizes.memory_bytes else settings.train_seconds)
+    with Supervisor(patient) as made:
+        result = run(made, HONEST)
+    assert result.status is status
+    assert re.fullmatch(reason, result.reason), result.reason
+    assert result.val_bpb is None
 
 
 def test_a_closed_supervisor_says_so(settings: SupervisorSettings) -> None:

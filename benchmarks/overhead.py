@@ -44,16 +44,35 @@ WARM_UP = 40
 """Experiments before counting begins, and two more a slot."""
 
 
+def tree(root: int, folder: str) -> list[int]:
+    """Return a search's processes: those below `root`, and its launchers, which are nobody's children."""
+    below = [root, *processes.descendants(root)]
+    launchers = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if is_launcher(pid, folder)]
+    return sorted({*below, *launchers, *(pid for launcher in launchers for pid in processes.descendants(launcher))})
+
+
+def is_launcher(pid: int, folder: str) -> bool:
+    words = command_line(pid)
+    return "training.launcher" in words and folder in words
+
+
+def command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
+    except OSError:
+        return ""
+
+
 class Tally:
     """CPU seconds of this process and everything below it, by role."""
 
-    def __init__(self, experiments: int) -> None:
+    def __init__(self, experiments: int, folder: str) -> None:
         self.experiments = experiments
         self.at = time.monotonic()
         self.main_thread = time.thread_time()
         self.seconds: Counter[str] = Counter()
-        for pid in (os.getpid(), *processes.descendants(os.getpid())):
-            used, name = processes.usage(pid), role(pid)
+        for pid in tree(os.getpid(), folder):
+            used, name = processes.usage(pid), role(pid, os.getpid())
             if used is not None:
                 self.seconds[name] += used.own
                 self.seconds["programs" if name == "launchers" else name] += used.reaped
@@ -71,13 +90,10 @@ class Tally:
         }
 
 
-def role(pid: int) -> str:
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").replace("\0", " ")
-    except OSError:
-        return "gone"
-    if pid == os.getpid():
+def role(pid: int, driver: int) -> str:
+    if pid == driver:
         return "driver"
+    words = command_line(pid)
     for mark, name in (
         ("training.launcher", "launchers"),
         ("IslandHolder", "islands"),
@@ -105,46 +121,54 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     def watch(driver: Driver) -> None:
         done = driver.ledger.spent.experiments
         if not tallies and done >= WARM_UP + 2 * slots:
-            tallies.append(Tally(done))
+            tallies.append(Tally(done, tempfile.gettempdir()))
         if driver.ledger.closed and len(tallies) == 1:
-            tallies.append(Tally(done))
+            tallies.append(Tally(done, tempfile.gettempdir()))
 
-    with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
-        program = Path(folder) / "program"
-        program.mkdir()
-        (program / "train.py").write_text(PROGRAM, encoding="utf-8")
-        settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
-        config = configuration.load(None, [*settings, f"max_experiments={experiments}"])
-        trainer = trainer_of(config)
-        origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-        slot = Slot((os.cpu_count() or 1) / slots, 0.0)  # type: ignore[arg-type]
-        with (
-            RayCluster(trainer, slot, max_slots=slots) as cluster,
-            LineageStore.create(Path(folder) / "runs" / "overhead", "overhead") as lineage,
-        ):
-            driver = Driver(config, cluster, lineage, origin, inspect=inspector(config), watch=watch)
-            driver.begin(PROGRAM)
-            profiler = cProfile.Profile()
-            if profile:
-                profiler.runcall(driver.run)
-                pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
-            else:
-                driver.run()
+    folder = Path(tempfile.gettempdir())
+    program = folder / "program"
+    program.mkdir()
+    (program / "train.py").write_text(PROGRAM, encoding="utf-8")
+    settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
+    config = configuration.load(None, [*settings, f"max_experiments={experiments}"])
+    trainer = trainer_of(config)
+    origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
+    slot = Slot((os.cpu_count() or 1) / slots, 0.0)  # type: ignore[arg-type]
+    with (
+        RayCluster(trainer, slot, max_slots=slots) as cluster,
+        LineageStore.create(folder / "runs" / "overhead", "overhead") as lineage,
+    ):
+        driver = Driver(config, cluster, lineage, origin, inspect=inspector(config), watch=watch)
+        driver.begin(PROGRAM)
+        profiler = cProfile.Profile()
+        if profile:
+            profiler.runcall(driver.run)
+            pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
+        else:
+            driver.run()
     return tallies[1].since(tallies[0])
 
 
 def measure(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     """Run one search in a process of its own, and watch its memory from here."""
     command = [sys.executable, __file__, "--child", "--slots", str(slots), "--experiments", str(experiments)]
-    child = subprocess.Popen([*command, *(["--profile"] if profile else [])], stdout=subprocess.PIPE, text=True)
-    peak = 0
-    while child.poll() is None:
-        peak = max(peak, processes.memory([child.pid, *processes.descendants(child.pid)]))
-        time.sleep(0.5)
+    command += ["--profile"] if profile else []
+    peak: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
+        environment = {**os.environ, "TMPDIR": folder}
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        while child.poll() is None:
+            now: Counter[str] = Counter()
+            for pid in tree(child.pid, folder):
+                now[role(pid, child.pid)] += processes.memory([pid])
+            peak = max(peak, now, key=lambda each: sum(each.values()))
+            time.sleep(0.5)
     assert child.stdout is not None
     if child.returncode:
         raise SystemExit(f"the search with {slots} slots failed")
-    return {"slots": slots, **json.loads(child.stdout.read()), "peak_memory_mb": round(peak / 1e6)}
+    memory = {"peak_memory_mb": round(sum(peak.values()) / 1e6)}
+    memory_by_role = {name: round(size / 1e6) for name, size in peak.most_common()}
+    return {"slots": slots, **json.loads(child.stdout.read()), **memory, "peak_memory_mb_by_role": memory_by_role}
 
 
 def main() -> None:

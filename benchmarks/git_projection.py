@@ -8,17 +8,21 @@ Each variant is seed_model/train.py with a line changed. The lineage is written 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
 
 from autoresearch_ray.lineage import schema
-from autoresearch_ray.lineage.repository import FOLDER, Repository, export
+from autoresearch_ray.lineage.git_export import export
+from autoresearch_ray.lineage.repository import FOLDER, Repository
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Variant, variant_id
 
@@ -69,15 +73,15 @@ def measure(folder: Path, births: int, updates: int) -> None:
                 store.commit()
     print(f"{births:,} births, sources of {len(SOURCE):,} characters")
     with Repository.open(run) as repository:
-        report("at once", births, timed(repository.update))
-        report("thrown away and rebuilt", births, timed(repository.rebuild))
-    report("opened again, nothing new", 1, timed(lambda: Repository.open(run).update()))
-    report("exported with a working tree", births, timed(lambda: export(run, folder / "out")))
-    with Repository.open(run) as repository, LineageStore.open(run) as store:
-        repository.update()
-        report("update, nothing new", 1, timed(repository.update))
-        number = births
-        for together in (1, 10):
+        report("at once", births, [timed(repository.update)])
+        report("thrown away and rebuilt", births, [timed(repository.rebuild)])
+    report("opened again, nothing new", 1, [timed(lambda: reopen(run))])
+    report("exported with a working tree", births, [timed(lambda: export(run, folder / "out"))])
+    number = births
+    for together in (1, 10):
+        with LineageStore.open(run) as store, Repository.open(run) as repository:
+            repository.update()
+            report("update, nothing new", 1, [timed(repository.update)])
             costs = []
             for _ in range(updates):
                 for _ in range(together):
@@ -85,23 +89,37 @@ def measure(folder: Path, births: int, updates: int) -> None:
                     number += 1
                 store.commit()
                 costs.append(timed(repository.update))
-            ordered = sorted(costs)
-            spread = f"median {statistics.median(costs) * 1e3:.1f} ms, longest {ordered[-1] * 1e3:.0f} ms an update"
-            report(f"live, {together} an update ({spread})", updates * together, sum(costs))
+            costs.append(Cost(0, timed(repository.close).cpu))
+        walls = [cost.wall * 1e3 for cost in costs[:-1]]
+        spread = f"median {statistics.median(walls):.1f} ms, longest {max(walls):.0f} ms an update"
+        report(f"live, {together} an update ({spread})", updates * together, costs)
     size = sum(path.stat().st_size for path in (run / FOLDER).rglob("*") if path.is_file())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"variants.git {size / 2**20:.1f} MiB; peak memory of this process {peak:.0f} MiB")
 
 
-def timed(call: object) -> float:
-    began = time.perf_counter()
-    assert callable(call)
+def reopen(run: Path) -> None:
+    with Repository.open(run) as repository:
+        repository.update()
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that passed, and seconds of CPU that this process and its gits took."""
+
+    wall: float
+    cpu: float
+
+
+def timed(call: Callable[[], object]) -> Cost:
+    wall, before = time.perf_counter(), os.times()
     call()
-    return time.perf_counter() - began
+    return Cost(time.perf_counter() - wall, sum(os.times()[:4]) - sum(before[:4]))
 
 
-def report(what: str, variants: int, seconds: float) -> None:
-    print(f"{seconds * 1e3 / variants:8.2f} ms a variant, {seconds:7.2f} s: {what}")
+def report(what: str, variants: int, costs: Sequence[Cost]) -> None:
+    wall, cpu = sum(cost.wall for cost in costs), sum(cost.cpu for cost in costs)
+    print(f"{wall * 1e3 / variants:8.2f} ms a variant ({cpu * 1e3 / variants:6.2f} ms CPU), {wall:6.2f} s: {what}")
 
 
 if __name__ == "__main__":

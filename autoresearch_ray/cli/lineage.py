@@ -13,7 +13,7 @@ from rich.text import Text
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore import export, tree, variants
-from autoresearch_ray.lineage import query, repository
+from autoresearch_ray.lineage import git_export, query
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.variant import Operator, Status
 
@@ -123,7 +123,7 @@ def export_git(
     as_json: Json = False,
 ) -> None:
     """Write a git repository: a commit a birth, crossovers as merges, branches seed, best and champion."""
-    written = repository.export(query.find_run(storage, run), out)
+    written = git_export.export(query.find_run(storage, run), out)
     head = next((branch for branch in ("champion", "best", "seed") if branch in written.branches), None)
     hint = f": look at it with git -C {out} log --graph {head}" if head else ""
     show(Text(f"Wrote {written.commits} commits to {out}{hint}"), written, as_json)

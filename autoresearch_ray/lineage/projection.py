@@ -77,7 +77,8 @@ class Projection:
         self._confirmed: dict[str, str] = {}
         self._best: tuple[float, int, str] | None = None
         self._best_is_stale = False
-        self._revised: dict[str, None] = {}
+        self._revised: dict[str, str] = {}
+        """Notes by id, in the words of the moment: the noise, and with it the ±, goes on changing."""
 
     # ---------------------------------------------------------------------------------------------------------- rows
 
@@ -104,7 +105,7 @@ class Projection:
         name = row["variant_id"]
         self._noise.add(self._scores.setdefault(name, _Score()), score)
         if name in self._completed:
-            self._revised[name] = None
+            self._revised[name] = self._note(name)
             self._rank(name)
 
     def _confirm(self, row: Row) -> None:
@@ -112,7 +113,7 @@ class Projection:
         at = row["confirmed_at"].astimezone(timezone.utc)
         self.now = max(self.now, at)
         self._confirmed[name] = f"Confirmed as champion at {at:%Y-%m-%d %H:%M} UTC, P(better) {row['p_better']:.3f}"
-        self._revised[name] = None
+        self._revised[name] = self._note(name)
 
     def _born(self, row: Row) -> list[Birth]:
         name = row["variant_id"]
@@ -172,8 +173,7 @@ class Projection:
         for name in list(self._revised):
             ref = self._refs.get(name)
             if ref is not None:
-                notes[ref] = self._note(name)
-                del self._revised[name]
+                notes[ref] = self._revised.pop(name)
         return notes
 
     def _rank(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The git projection of a run: `variants.git`, and a copy of it to take home. Through GitPython, nowhere else.
+"""The git projection of a run, `variants.git`; the one home of GitPython.
 
 Parquet is the truth; this can be thrown away at any time. Does not own what a commit says (projection.py).
 """
@@ -12,14 +12,13 @@ import subprocess
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from autoresearch_ray.errors import RepositoryError, RunError, UsageError
+from autoresearch_ray.errors import RepositoryError, RunError
 from autoresearch_ray.lineage import fast_import, files
-from autoresearch_ray.lineage.projector import Projector
+from autoresearch_ray.lineage.projector import Projector, Segment
 
 FOLDER = "variants.git"
 LOCK = "projector"
@@ -44,8 +43,6 @@ _OPTIONS = (
 _MERGE_PACKS = ("repack", "-d", "--quiet", "--geometric=2")
 _MERGE_REFS = ("pack-refs", "--all")
 
-# ------------------------------------------------------------------------------------------------------------ the run's
-
 
 class Repository:
     """The bare repository `variants.git` of a run, brought up to date whenever `update` is called.
@@ -60,7 +57,7 @@ class Repository:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.directory = folder / FOLDER
-        self._git = _Git(self.directory)
+        self._git = Git(self.directory)
         self._projector: Projector | None = None
         self._lock: IO[str] | None = None
 
@@ -73,7 +70,7 @@ class Repository:
             RunError: another process has it open.
         """
         repository = cls(folder)
-        with _translated(repository.directory):
+        with translated(repository.directory):
             repository._take()
             repository._begin()
         return repository
@@ -91,7 +88,7 @@ class Repository:
                 helps against a damaged repository.
             RunError: the folder is not a run.
         """
-        with _translated(self.directory):
+        with translated(self.directory):
             self._check_open()
             if not (self.directory / "HEAD").exists():  # thrown away while it was open
                 with contextlib.suppress(RepositoryError):
@@ -99,7 +96,7 @@ class Repository:
                 self._take()
             projector = self._projector or self._begin()
             try:
-                return _write(projector, self._git)
+                return self._git.write(projector.segments())
             except BaseException:
                 self._projector = None  # it may have taken rows that were not written
                 raise
@@ -116,7 +113,7 @@ class Repository:
         """
         self._check_open()
         self._projector = None
-        with _translated(self.directory):
+        with translated(self.directory):
             self._git.finish()
             for path in self.directory.iterdir():
                 if path.is_dir():
@@ -133,7 +130,7 @@ class Repository:
         """
         self._projector = None
         try:
-            with _translated(self.directory):
+            with translated(self.directory):
                 self._git.finish()
         finally:
             if self._lock is not None:
@@ -154,6 +151,7 @@ class Repository:
         self._git.inherited = (self._lock.fileno(),)
 
     def _begin(self) -> Projector:
+        self._git.finish()  # what it has open would be cleared away too
         self._git.mend()
         self._git.create(bare=True)
         self._projector = Projector(self.folder, self._git.refs("refs/variants"))
@@ -172,81 +170,14 @@ def _locked(path: Path) -> IO[str]:
     return files.lock(path)
 
 
-# --------------------------------------------------------------------------------------------------------- a copy of it
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What `export` has written."""
-
-    out: Path
-    commits: int
-    branches: dict[str, str]
-    """The commits' hashes by the branches' names."""
-
-
-def export(folder: Path, out: Path) -> Exported:
-    """Write a run's lineage as a new repository with a working tree: the champion's, or else the best one's.
-
-    Args:
-        folder: the run's folder; the run may be live.
-        out: a folder that is empty or does not exist.
-
-    Raises:
-        UsageError: `out` is in use or cannot be made.
-        RepositoryError: git is not installed or failed; what was written has been removed.
-        RunError: the folder is not a run.
-    """
-    made = _refuse_unless_empty(out)
-    git = _Git(out / ".git", out)
-    try:
-        with _translated(out):
-            git.create(bare=False)
-            commits = _write(Projector(folder, ()), git)
-            git.finish()
-            branches = git.refs("refs/heads")
-            if branches:
-                git.run("reset", "--hard", "--quiet")
-    except BaseException:
-        shutil.rmtree(out / ".git", ignore_errors=True)
-        (out / fast_import.FILE).unlink(missing_ok=True)
-        if made:
-            with contextlib.suppress(OSError):
-                out.rmdir()
-        raise
-    return Exported(out, commits, {ref.removeprefix("refs/heads/"): name for ref, name in branches.items()})
-
-
-def _refuse_unless_empty(out: Path) -> bool:
-    """Make the folder if it is missing; say whether it was."""
-    try:
-        if out.is_dir():
-            if any(out.iterdir()):
-                raise UsageError(f"{out} is not empty: name a new folder for the repository.")
-            return False
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise UsageError(f"{out} is a file: name a new folder for the repository.") from None
-    except OSError as error:
-        raise UsageError(f"{out} cannot be made ({error.strerror or error}): name another folder.") from error
-    return True
-
-
 # ------------------------------------------------------------------------------------------------------------------ git
 
 
-def _write(projector: Projector, git: _Git) -> int:
-    commits = 0
-    for segment in projector.segments():
-        git.feed(segment.stream)
-        git.name_head(segment.head)
-        git.keep_house(segment.commits)
-        commits += segment.commits
-    return commits
+class Git:
+    """One repository through GitPython, deaf to the user's and the system's configuration, hooks and environment.
 
-
-class _Git:
-    """One repository through GitPython, deaf to the user's and the system's configuration, hooks and environment."""
+    To be used within `translated`.
+    """
 
     def __init__(self, directory: Path, work_tree: Path | None = None) -> None:
         self.directory = directory.absolute()
@@ -286,6 +217,16 @@ class _Git:
         """Run a git command and return what it printed."""
         return str(self._execute(arguments))
 
+    def write(self, segments: Iterable[Segment]) -> int:
+        """Write segments, one process each; return the number of commits."""
+        commits = 0
+        for segment in segments:
+            self.feed(segment.stream)
+            self.name_head(segment.head)
+            self.keep_house(segment.commits)
+            commits += segment.commits
+        return commits
+
     def feed(self, stream: Iterable[bytes]) -> None:
         """Pass a stream to fast-import, which keeps all of it or, if it is cut, none."""
         arguments = ("fast-import", "--quiet", "--force", "--done", "--date-format=raw")
@@ -298,6 +239,7 @@ class _Git:
             pass  # git has ended early; `wait` raises with its own words
         except BaseException:
             process.kill()
+            process.proc.wait()
             raise
         process.wait()
 
@@ -384,7 +326,7 @@ def _sentences() -> dict[type[Exception], str]:
 
 
 @contextlib.contextmanager
-def _translated(directory: Path) -> Iterator[None]:
+def translated(directory: Path) -> Iterator[None]:
     """Turn what GitPython and the disk raise into a sentence.
 
     Raises:

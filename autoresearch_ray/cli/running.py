@@ -23,17 +23,19 @@ from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster, Slot, Terms
 from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import ConfigError, RunError, SeedError, UsageError
+from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, UsageError
 from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.explore import live, snapshot, summary
+from autoresearch_ray.lineage.repository import Repository
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import credentials
 from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
+_PROJECT_SECONDS = 2.0
 _FIXED = (
     "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
     "seed_replicates",
@@ -140,6 +142,7 @@ class _View:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
         self._controls = Controls(folder)
         self._teller = Teller(driver.config.notify)
+        self._projection = _Projection(folder)
         self._drawn_at = 0.0
 
     def __enter__(self) -> _View:
@@ -159,6 +162,8 @@ class _View:
             for ended in driver.ended:
                 self._say(live.line(driver, ended))
         self._teller.look(driver)
+        if failure := self._projection.update():
+            self._say(failure)
         if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:
             return
         self._drawn_at = time.monotonic()
@@ -168,7 +173,9 @@ class _View:
             self._live.update(live.panel(taken), refresh=True)
 
     def end(self, state: str) -> None:
-        """Tell that the run has ended."""
+        """Bring the repository up to date, and tell that the run has ended."""
+        if failure := self._projection.close():
+            self._say(failure)
         if failure := self._teller.end(self._run, f"the run is {state}"):
             self._say(failure)
 
@@ -212,6 +219,41 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
         raise
 
 
+class _Projection:
+    """Keeps the git repository of a run up to date; where git fails the run goes on without, and says so once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._repository: Repository | None = None
+        self._gone = False
+        self._updated_at = 0.0
+
+    def update(self, *, now: bool = False) -> str | None:
+        """Project what is new, once in a while or `now`; return a line if git failed."""
+        if self._gone or not (now or time.monotonic() - self._updated_at > _PROJECT_SECONDS):
+            return None
+        self._updated_at = time.monotonic()
+        return self._try(self._project)
+
+    def close(self) -> str | None:
+        """Project the rest and let go."""
+        failure = self.update(now=True)
+        return self._try(self._repository.close) if self._repository else failure
+
+    def _project(self) -> None:
+        if self._repository is None:
+            self._repository = Repository.open(self._folder)
+        self._repository.update()
+
+    def _try(self, action: Callable[[], None]) -> str | None:
+        try:
+            action()
+        except (RepositoryError, RunError) as error:
+            self._gone = True
+            return f"warning: the run goes on without its git repository: {error}"
+        return None
+
+
 class _Program:
     """program.md as it reads now; each version is kept under its hash."""
 
@@ -233,7 +275,10 @@ class _Program:
 
 def _spent_usd(lineage: LineageStore) -> float:
     """Return what earlier sittings of a run paid for language models."""
-    return replay(lineage).spent.usd if lineage.sequence else 0.0
+    try:
+        return replay(lineage).spent.usd
+    except LookupError:  # a new run
+        return 0.0
 
 
 def _seed_source(config: Config) -> str:

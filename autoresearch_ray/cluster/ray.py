@@ -308,7 +308,8 @@ class RayCluster:
         if self._terms is not None:
             asking = sum(pending.kind == "propose" for pending in self._pending.values())
             self._spent_usd += 2 * asking * self.readiness.call_usd
-            self._operators.hire.remote(self._terms, self._spent_usd)
+            # Awaited: an actor with several threads does not keep the order of its calls.
+            ray.get(self._operators.hire.remote(self._terms, self._spent_usd))
 
     def _check(self) -> Readiness:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -155,6 +156,25 @@ def source_hash(source: str) -> str:
     return hashlib.sha256(source.encode()).hexdigest()
 
 
+def parse(source: str) -> ast.Module:
+    """Parse a source, in any thread.
+
+    CPython before 3.13 keeps one count of depth for the trees of all threads: where two build one at a time, and
+    formatting a traceback is enough, either may get a `SystemError: AST constructor recursion depth mismatch`.
+
+    Raises:
+        SyntaxError: the source does not parse.
+        ValueError, RecursionError, MemoryError: it has null bytes or is nested too deeply.
+    """
+    for _ in range(_COLLISIONS):
+        with suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
+
+
+_COLLISIONS = 20
+
+
 def ast_hash(source: str) -> str:
     """Return a hash of what the source means to the parser: comments, layout and docstrings do not count.
 
@@ -162,7 +182,7 @@ def ast_hash(source: str) -> str:
         SyntaxError: the source does not parse (null bytes and too deep nesting included).
     """
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
                 _drop_docstring(node)
@@ -180,4 +200,4 @@ def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.Asyn
 
 def count_nodes(source: str) -> int:
     """Return the number of AST nodes: the measure of simplicity that settles ties."""
-    return sum(1 for _ in ast.walk(ast.parse(source)))
+    return sum(1 for _ in ast.walk(parse(source)))

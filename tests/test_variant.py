@@ -1,3 +1,5 @@
+import ast
+
 import pytest
 
 from autoresearch_ray import variant
@@ -26,3 +28,20 @@ def test_what_does_not_parse_is_always_a_syntax_error(source: str) -> None:
 def test_simplicity_counts_nodes_not_characters() -> None:
     assert variant.count_nodes("a = 1  # " + "x" * 100) == variant.count_nodes("a = 2")
     assert variant.count_nodes("a = 1") < variant.count_nodes("a = 1 + 1")
+
+
+def test_parsing_survives_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CPython before 3.13 raises SystemError where two threads build a tree, or format a traceback, at one time."""
+    calls, parse = [], ast.parse
+
+    def collide(source: str) -> ast.Module:
+        calls.append(source)
+        if len(calls) < 4:
+            raise SystemError("AST constructor recursion depth mismatch (before=36, after=41)")
+        return parse(source)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ast, "parse", collide)
+        tree = variant.parse("x = 1")
+    assert ast.dump(tree) == ast.dump(ast.parse("x = 1"))
+    assert len(calls) == 4

@@ -85,6 +85,9 @@ def translate(error: BaseException, in_full: Usage) -> Fault:
         error: as LiteLLM raised it.
         in_full: what the call costs where the provider may have carried it out: unless it said no, or was not reached.
     """
+    if isinstance(error, SystemError) and error.__context__:
+        # CPython before 3.13 may fail to format a traceback while another thread parses (see variant.parse).
+        error = error.__context__
     status = getattr(error, "status_code", None)
     names = [kind.__name__ for kind in type(error).__mro__]
     if names[0] == "APIError" and status in _BY_STATUS:

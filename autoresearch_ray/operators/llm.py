@@ -339,8 +339,8 @@ def _caught() -> tuple[type[Exception], ...]:
     """Return what a call may raise: LiteLLM's own errors, and what it lets through when a provider's answer is odd."""
     litellm = _litellm()
     own = [kind for kind in vars(litellm.exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    plain = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-    return (litellm.exceptions.openai.OpenAIError, *own, *plain)
+    plain = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, SystemError, TypeError)
+    return (litellm.exceptions.openai.OpenAIError, *own, *plain, ValueError)
 
 
 @functools.cache

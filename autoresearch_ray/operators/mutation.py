@@ -6,6 +6,7 @@ Owns the conversation. Does not own its wording (prompt.py), the edit (edit.py) 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -94,6 +95,12 @@ def _judged(request: Request, answer: Reply, inspect: Callable[[str], Inspected]
     if inspected.refusal:
         return edited, f"With your change, {inspected.refusal}."
     for parent in request.parents:
-        if inspect(parent.variant.source).identity == inspected.identity:
+        if _identity(inspect, parent.variant.source) == inspected.identity:
             return edited, "Nothing changed but comments or layout: it is the same program as a parent."
     return edited, ""
+
+
+@lru_cache(maxsize=64)
+def _identity(inspect: Callable[[str], Inspected], source: str) -> str | None:
+    """Return what a parent shares with those that are the same program; the same parents breed again and again."""
+    return inspect(source).identity

@@ -16,6 +16,8 @@ from enum import Enum
 
 import numpy as np
 
+from autoresearch_ray.variant import parse
+
 Number = int | float
 Value = bool | int | float | str
 
@@ -90,7 +92,7 @@ def find(source: str) -> list[Tunable]:
         SyntaxError: the source does not parse.
     """
     try:
-        return list(_find(ast.parse(source).body, _Spans(source)))
+        return list(_find(parse(source).body, _Spans(source)))
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(f"source cannot be parsed: {error}") from error
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from autoresearch_ray.config import Config
-from autoresearch_ray.variant import ast_hash, source_hash
+from autoresearch_ray.variant import ast_hash, parse, source_hash
 
 LARGEST_SOURCE = 131_072
 """Bytes of a train.py: ample for a program, too little to bring text along to train on."""
@@ -88,7 +88,7 @@ def _compile(source: str) -> ast.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree = ast.parse(source)
+            tree = parse(source)
             compile(source, "train.py", "exec", dont_inherit=True)
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(str(error) or "it is nested too deeply") from error

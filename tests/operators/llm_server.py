@@ -209,6 +209,7 @@ class _State:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     state: _State
 
     def log_message(self, format: str, *args: object) -> None:

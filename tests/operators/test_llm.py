@@ -249,6 +249,13 @@ def test_the_table_of_faults_covers_what_litellm_defines() -> None:
     assert set(faults.FAULTS) <= known
 
 
+def test_a_traceback_that_could_not_be_formatted_hides_no_fault() -> None:
+    error = SystemError("AST constructor recursion depth mismatch (before=39, after=40)")
+    error.__context__ = llm._litellm().RateLimitError("slow down", "openai", "test")
+    fault = faults.translate(error, Usage(1, 1, 1.0))
+    assert (fault.reason, fault.usage, fault.again) == ("the rate limit is reached (slow down)", Usage(), True)
+
+
 # ------------------------------------------------------------------------------------------------------------------ cap
 
 

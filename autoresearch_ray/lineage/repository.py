@@ -40,7 +40,7 @@ _OPTIONS = (
     "core.packedRefsTimeout=10000",
     "core.fsync=objects,derived-metadata",  # refs that a power failure leaves empty are made again
 )
-_MERGE_PACKS = ("repack", "-d", "--quiet", "--geometric=2")
+_MERGE_PACKS = ("repack", "-d", "-n", "--quiet", "--geometric=2")
 _MERGE_REFS = ("pack-refs", "--all")
 
 

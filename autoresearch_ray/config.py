@@ -182,8 +182,8 @@ class Config(_Section):
     finish_by: str | None = Field(None, pattern=r"^([01]?\d|2[0-3]):[0-5]\d$")
     """A time of day on this machine's clock, as in `08:00`: nothing is begun that would end later. Null is no limit."""
     notify: str | None = Field(None, pattern=r"^https?://")
-    """A URL that gets a plain HTTP POST (JSON with `run`, `event`, `text`) at a champion, a stall, when all language
-    models are down, and at the end."""
+    """A URL that gets a plain HTTP POST (JSON with `run`, `event`, `text`) at a new best, at a stall, when the language
+    models do not answer any more, and at the end."""
 
     train_seconds: float = Field(300.0, gt=0, le=86400)
     """Training budget of one experiment, on its own clock: exclusive-equivalent GPU seconds, or CPU seconds divided by
@@ -194,8 +194,9 @@ class Config(_Section):
     """Wall-clock allowance from the end of training to the score."""
     num_gpus: float = Field(0.0, ge=0.0, le=1.0)
     """GPUs of one slot. 0 trains on the CPU; 0.25 lets four experiments share a GPU."""
-    num_cpus: int = Field(1, ge=1, le=256)
-    """CPU cores of one slot, and so the threads that a CPU training may use."""
+    num_cpus: float = Field(1, ge=0.01, le=256)
+    """CPU cores of one slot; a CPU training may use so many threads, at least one. A fraction gives more slots than
+    cores: for programs that mostly wait, since trainings would only slow each other down."""
     max_slots: int | None = Field(None, ge=1)
     """At most so many experiments at a time; null uses all that the cluster has room for."""
     address: str | None = None
@@ -244,6 +245,11 @@ class Config(_Section):
         if self.command is None:
             return ("python", self.evolved_file)
         return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
+
+    @property
+    def threads(self) -> int:
+        """Threads that a training on the CPU may use."""
+        return max(1, int(self.num_cpus))
 
     @property
     def device(self) -> Literal["cpu", "cuda"]:

@@ -18,7 +18,7 @@ _SECONDS = 10.0
 class Teller:
     """Posts `{"run", "event", "text"}` from one thread; a URL that fails is reported once, as a line.
 
-    Events: `best` (a new best, unconfirmed), `stall` (no better best for a while), `end`.
+    Events: `best` (a new best, unconfirmed), `stall` (no better best for a while), `models_down`, `end`.
     """
 
     def __init__(self, url: str | None) -> None:
@@ -26,6 +26,7 @@ class Teller:
         self._pool = ThreadPoolExecutor(max_workers=1) if url else None
         self._best: str | None = None
         self._stalled = False
+        self._down = False
         self._posts: list[Future[str | None]] = []
 
     def look(self, driver: Driver) -> None:
@@ -36,6 +37,9 @@ class Teller:
             self._best, self._stalled = best.variant_id, False
             gain = best.mean - state.seed.mean
             self._post(run, "best", f"{best.mean:.4f} ({gain:+.4f} against the seed, unconfirmed): {best.hypothesis}")
+        if driver.availability.down and not self._down:
+            self._post(run, "models_down", "no language model answers; the search goes on without them")
+        self._down = driver.availability.down
         patience = max(20, 5 * driver.cluster.slots)
         if state.since_best >= patience and not self._stalled:
             self._stalled = True

@@ -59,7 +59,7 @@ def table(planned: Budget) -> Table:
 def _slots(config: Config) -> int | None:
     if config.address:
         return None
-    slots = (os.cpu_count() or 1) // config.num_cpus
+    slots = int((os.cpu_count() or 1) / config.num_cpus + 1e-9)
     return max(1, min(slots, config.max_slots) if config.max_slots else slots) if config.device == "cpu" else None
 
 

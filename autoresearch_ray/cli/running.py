@@ -23,11 +23,12 @@ from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster, Slot, Terms
 from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, UsageError
+from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError
 from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.explore import live, snapshot, summary
+from autoresearch_ray.lineage import files, manifest
 from autoresearch_ray.lineage.repository import Repository
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
@@ -75,7 +76,10 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
     _read_program(config.program)
 
     def begin(driver: Driver) -> None:
-        driver.resume()
+        if driver.lineage.sequence < 0:  # killed before there was anything, as while Ray started
+            driver.begin(_seed_source(config))
+        else:
+            driver.resume()
         if any(override.startswith("population_size=") for override in overrides):
             driver.resize(driver.population_size if isinstance(config.population_size, str) else config.population_size)
 
@@ -128,8 +132,10 @@ def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None]
     except KeyboardInterrupt:
         state = "stopped"
     finally:
-        snapshot.write(snapshot.take(driver, state), folder)
-        view.end(state)
+        try:
+            snapshot.write(snapshot.take(driver, state), folder)
+        finally:
+            view.end(state)
 
 
 class _View:
@@ -205,18 +211,28 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
     """Open the run's lineage, or make it; one whose seed is unusable is taken away again: nothing half-made stays."""
     new, storage_is_new = not folder.exists(), not folder.parent.exists()
     if new:
-        folder.mkdir(parents=True)
+        with files.translated(folder):
+            folder.mkdir(parents=True)
     try:
+        if new:  # before the lineage makes a run of the folder: a kill in between must leave one that can be resumed
+            _keep(config, folder)
         with LineageStore.create(folder, folder.name) if new else LineageStore.open(folder) as lineage:
-            (folder / "config.yaml").write_text(configuration.dump(config), encoding="utf-8")
+            if not new:
+                _keep(config, folder)
             yield lineage
-    except UsageError:
-        if new:
+    except (UsageError, StorageError) as error:
+        if new and (isinstance(error, UsageError) or not manifest.exists(folder)):
             shutil.rmtree(folder, ignore_errors=True)
         if storage_is_new:
             with contextlib.suppress(OSError):  # another run has begun in it
                 folder.parent.rmdir()
         raise
+
+
+def _keep(config: Config, folder: Path) -> None:
+    """Write down what `resume` goes on with, at one stroke: a kill or a full disk leaves the configuration before."""
+    with files.translated(folder):
+        files.write_atomically(folder / "config.yaml", configuration.dump(config).encode())
 
 
 class _Projection:

@@ -53,7 +53,7 @@ _RESOURCES_SECONDS = 5.0
 class Slot:
     """What one experiment occupies: CPU cores, and a share of a GPU (0 trains on the CPU)."""
 
-    num_cpus: int
+    num_cpus: float
     num_gpus: float
 
 
@@ -326,7 +326,7 @@ class RayCluster:
         for node in _nodes():
             if node["Alive"]:
                 resources = node["Resources"]
-                cpus = int(resources.get("CPU", 0) // self._slot.num_cpus)
+                cpus = int(resources.get("CPU", 0) / self._slot.num_cpus + 1e-9)
                 share = self._slot.num_gpus
                 gpus = int(resources.get("GPU", 0)) * round(1 / share) if share else cpus
                 slots += min(cpus, gpus)
@@ -418,7 +418,7 @@ def _knock(address: str) -> None:
 
 def _no_room(slot: Slot) -> str:
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    needs = f"{slot.num_cpus} CPU" + (f" and {slot.num_gpus:g} GPU" if slot.num_gpus else "")
+    needs = f"{slot.num_cpus:g} CPU" + (f" and {slot.num_gpus:g} GPU" if slot.num_gpus else "")
     has = f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
     return (
         f"No node has room for one experiment, which needs {needs} (the cluster has {has}): lower num_cpus or num_gpus."

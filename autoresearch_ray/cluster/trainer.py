@@ -158,7 +158,7 @@ def _scoring(config: Config) -> ScoringTrainer:
         prepare=script,
         prepare_source=script.read_text(encoding="utf-8"),
         device=config.device,
-        threads=config.num_cpus,
+        threads=config.threads,
         train_seconds=config.train_seconds,
         startup_seconds=config.startup_seconds,
         scoring_seconds=config.scoring_seconds,
@@ -183,7 +183,7 @@ def _reporting(config: Config) -> ReportingTrainer:
         longest_seconds=config.startup_seconds + config.train_seconds + config.scoring_seconds,
         readable=readable,
         device=config.device,
-        threads=config.num_cpus,
+        threads=config.threads,
         sizes=_sizes(config),
     )
     told = "\0".join([snapshot.digest, config.evolved_file, *config.words, config.metric.name, config.metric.goal])

@@ -99,7 +99,7 @@ def idea_of(variant: Variant, status: Status, reason: str, result: Result | None
 
 def facts_of(config: Config, class_name: str) -> tuple[str, ...]:
     """Return plain sentences about budget, hardware and limits, for an operator that reads."""
-    device = "a GPU" if config.device == "cuda" else f"{config.num_cpus} CPU thread{'s' * (config.num_cpus > 1)}"
+    device = "a GPU" if config.device == "cuda" else f"{config.threads} CPU thread{'s' * (config.threads > 1)}"
     return (
         f"One training has {config.train_seconds:g} seconds on {device} ({class_name}).",
         f"Start-up and compilation may take {config.startup_seconds:g} seconds; scoring {config.scoring_seconds:g}.",

@@ -36,10 +36,11 @@ from autoresearch_ray.evolution.pacing import (
     automatic_population,
     capacities,
     ready_ahead,
+    width,
 )
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.evolution.state import State
-from autoresearch_ray.evolution.stopping import Stop, stop_reason
+from autoresearch_ray.evolution.stopping import Stop, stop_reason, typical_seconds
 from autoresearch_ray.ledger import Ledger, Limits
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Origin
@@ -51,6 +52,8 @@ from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status
 
 LOST_LIMIT = 3
 """So many times a variant's experiment may be lost before the variant itself counts as lost."""
+
+_SMOOTHING = 0.2
 
 
 class Driver:
@@ -119,6 +122,8 @@ class Driver:
         self._hours_before = 0.0
         self._next_number = 1
         self._proposing: dict[int, Request] = {}
+        self._asked_at: dict[int, float] = {}
+        self._operator_seconds = 0.0
         self._losses: Counter[str] = Counter()
         self._trainings: Counter[str] = Counter()
         self._unended: set[int] = set()
@@ -297,7 +302,8 @@ class Driver:
     def _pacing(self) -> Pacing:
         if self.config.pacing == "generational":
             return Generational(self.population_size)
-        return SteadyState(self.cluster.slots + ready_ahead(self.cluster.slots))
+        experiment_seconds = typical_seconds(self.config, self.ledger)
+        return SteadyState(width(self.cluster.slots, self._operator_seconds, experiment_seconds))
 
     def _count_up(self) -> int:
         self._next_number += 1
@@ -356,10 +362,14 @@ class Driver:
             language=language,
         )
         self._proposing[birth.number] = request
+        self._asked_at[birth.number] = self.cluster.now()
         self.cluster.propose(request)
 
     def _proposed(self, birth: Birth, answer: Proposal | Failure) -> None:
         request = self._proposing.pop(birth.number)
+        if birth.number in self._asked_at:
+            seconds = self.cluster.now() - self._asked_at.pop(birth.number)
+            self._operator_seconds += _SMOOTHING * (seconds - self._operator_seconds)
         parents = [parent.variant for parent in request.parents]
         if request.language and (isinstance(answer, Failure) or answer.model is not None):
             self.availability.answered(isinstance(answer, Proposal), self.cluster.now())

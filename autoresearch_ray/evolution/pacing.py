@@ -5,6 +5,7 @@ Pure decisions on counts. Does not own the loop (evolution/driver.py) or what ma
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,8 +116,23 @@ def shared_out(population_size: int, islands: int) -> list[int]:
 
 
 def ready_ahead(slots: int) -> int:
-    """Return how many proposals are kept ready: enough that a slot never waits, few enough that parents are recent."""
+    """Return how many experiments wait beside the busy slots, so that a slot that falls free finds its next at once."""
     return max(2, slots // 4)
+
+
+def width(slots: int, operator_seconds: float, experiment_seconds: float) -> int:
+    """Return how many births are kept in flight: those that train, those that wait, and those that are being made.
+
+    Slots ask for slots / experiment_seconds proposals a second, so by Little's law that times operator_seconds are in
+    the making at a time. More would only breed from older parents, hence at most four for each slot.
+
+    Args:
+        slots: experiments that run at a time.
+        operator_seconds: from asking for parents to the proposal, as it was lately.
+        experiment_seconds: wall-clock time of an experiment, as it was so far.
+    """
+    making = math.ceil(slots * operator_seconds / max(experiment_seconds, 1e-3))
+    return slots + ready_ahead(slots) + min(making, 4 * slots)
 
 
 def migrates_after(birth_number: int, migration_interval: int) -> bool:

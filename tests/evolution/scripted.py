@@ -73,11 +73,13 @@ class ScriptedCluster:
         self.islands[island] = Island(capacity, members)
 
     def absorb(self, island: int, members: Sequence[Member], noise: Noise) -> None:
-        for member in members:
+        for member in members if island in self.islands else ():
             self.islands[island].absorb(member, noise)
 
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
         self._mates += 1
+        if island not in self.islands:  # lost: what it is asked is lost too, and the one event is on its way
+            return
         if self._mates in self.lose_island_at_mate:
             del self.islands[island]
             self._queue.append(lambda: IslandLost(island))
@@ -86,6 +88,8 @@ class ScriptedCluster:
         self._queue.append(lambda: Mated(island, tuple(births), chosen))
 
     def emigrate(self, island: int, count: int, noise: Noise) -> None:
+        if island not in self.islands:
+            return
         members = tuple(self.islands[island].emigrants(count, noise))
         self._queue.append(lambda: Emigrated(island, members))
 

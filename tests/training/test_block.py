@@ -107,3 +107,10 @@ def test_memory_is_bounded_whatever_is_printed() -> None:
 def test_the_end_of_a_long_line_is_not_taken_for_a_line(end: bytes) -> None:
     assert read(b"x" * (3 * LONGEST_LINE) + end, pieces=LONGEST_LINE).values == {}
     assert read(b"x" * (3 * LONGEST_LINE) + b"\r" + end, pieces=LONGEST_LINE).number("val_bpb") == 1.0
+
+
+def test_a_long_line_that_ends_like_a_rule_is_none() -> None:
+    reader = BlockReader("val_bpb")
+    reader.feed(b"x" + b" " * LONGEST_LINE + b"---")
+    reader.feed(b"\nval_bpb: 1\n")
+    assert reader.claims().values == {}

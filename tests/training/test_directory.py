@@ -74,6 +74,7 @@ def test_the_digest_is_of_all_but_the_evolved_file(program: Path) -> None:
     (program / "train.py").write_text("another")
     assert take(program, "train.py") == first
     for change in (
+        lambda: (program / "prepare.py").write_text("as long..."),
         lambda: (program / "prepare.py").write_text("another"),
         lambda: (program / "prepare.py").chmod(0o755),
         lambda: (program / "prepare.py").rename(program / "prepared.py"),

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.launching import ALLOWED_VARIABLES, base_environment, remove
+from autoresearch_ray.training.launching import ALLOWED_VARIABLES, Ended, LauncherClient, base_environment, remove
+from autoresearch_ray.training.wire import Wire
 
 
 def test_only_listed_variables_are_passed_on() -> None:
@@ -48,3 +50,16 @@ def test_a_folder_is_removed_however_nested_and_without_following_links(tmp_path
 @pytest.mark.parametrize("name", ["PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME"])
 def test_our_python_settings_do_not_reach_the_launcher(name: str) -> None:
     assert name not in base_environment({name: "/somewhere"}, threads=1)
+
+
+def test_an_end_that_arrives_together_with_the_answer_is_heard(tmp_path: Path) -> None:
+    with LauncherClient("nothing", threads=1, scratch=tmp_path) as client:
+        client.wait_ready()
+        ours, theirs = socket.socketpair()
+        with theirs, ours:
+            theirs.sendall(b'{"forked": 7}\n{"ended": "variant", "code": 3, "peak_memory_bytes": 5}\n')
+            launcher, client.launcher = client.launcher, Wire(ours)
+            assert client.fork({"op": "command"}, ()) == 7
+            assert client.ended == Ended(3, 5)
+            client.launcher = launcher
+    assert list(tmp_path.iterdir()) == []

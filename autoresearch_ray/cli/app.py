@@ -16,6 +16,7 @@ from autoresearch_ray.cli import controls, planning
 from autoresearch_ray.cli import lineage as lineage_commands
 from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
+from autoresearch_ray.config import Config
 from autoresearch_ray.errors import AutoresearchError, UsageError
 from autoresearch_ray.explore import live, snapshot
 from autoresearch_ray.lineage import query
@@ -123,7 +124,8 @@ def add(
     storage: Storage = Path("runs"),
 ) -> None:
     """Put your own variant into a live run, as a child of the seed."""
-    source = read_source(file)
+    config = configuration.load(query.find_run(storage, name) / "config.yaml")
+    source = read_source(file, config)
     line = " ".join(hypothesis.split())
     if not line:
         raise UsageError("--hypothesis is empty: say in one line what changed and why it should help.")
@@ -142,7 +144,7 @@ def score(
     from autoresearch_ray.cli import scoring
 
     settings = configuration.load(config, override or ())
-    _exit(scoring.score(file, read_source(file), seeds, settings, as_json))
+    _exit(scoring.score(file, read_source(file, settings), seeds, settings, as_json))
 
 
 @app.command()
@@ -155,13 +157,14 @@ def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json 
     show(live.panel(taken), taken, as_json)
 
 
-def read_source(file: Path) -> str:
-    """Read a train.py that a person names (Raises UsageError: it cannot be read, or cannot be trained)."""
+def read_source(file: Path, config: Config) -> str:
+    """Read a program that a person names (Raises UsageError: it cannot be read, or cannot be trained)."""
     try:
         source = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot be read ({error}).") from error
-    reason = preflight.refusal(source)
+    inspect = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")
+    reason = inspect(source).refusal
     if reason:
         raise UsageError(f"{file} cannot be trained: {reason}.")
     return source

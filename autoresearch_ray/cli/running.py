@@ -103,6 +103,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
                 cluster,
                 lineage,
                 origin,
+                inspect=preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored"),
                 program=_Program(config.program, folder / "program").read,
                 facts=facts_of(config, trainer.class_name),
                 deadline=_deadline(config.finish_by),
@@ -298,14 +299,14 @@ def _spent_usd(lineage: LineageStore) -> float:
 
 
 def _seed_source(config: Config) -> str:
-    path = config.seed_model / "train.py"
+    path = config.seed_model / config.evolved_file
     try:
         source = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise SeedError(f"{path}: there is no such file; seed_model must name a folder with train.py.") from None
+        raise SeedError(f"{path}: there is no such file; seed_model must name a folder with it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SeedError(f"{path}: cannot be read ({error}).") from error
-    reason = preflight.refusal(source)
+    reason = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")(source).refusal
     if reason:
         raise SeedError(f"{path} cannot be trained: {reason}.")
     return source

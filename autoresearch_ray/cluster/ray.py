@@ -42,6 +42,7 @@ from autoresearch_ray.operators import dispatch
 from autoresearch_ray.operators.llm import LanguageModels, Readiness
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
+from autoresearch_ray.training.preflight import inspector
 from autoresearch_ray.training.supervisor import Phase
 from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage, Variant
 
@@ -112,7 +113,7 @@ class OperatorDesk:
 
     def propose(self, request: Request) -> Proposal | Failure:
         """Return the operator's answer."""
-        return dispatch.propose(request, self._models)
+        return dispatch.propose(request, self._models, inspector(request.contract.file, scored=request.contract.scored))
 
 
 def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:

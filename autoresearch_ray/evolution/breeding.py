@@ -15,7 +15,7 @@ from autoresearch_ray.config import Config
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.evolution.pacing import crossover_share, operator_for
 from autoresearch_ray.evolution.state import State
-from autoresearch_ray.operators.request import Idea, Parent
+from autoresearch_ray.operators.request import Contract, Idea, Parent
 from autoresearch_ray.variant import Birth, Operator, Result, Status, Variant, variant_id
 
 TOURNAMENT, CHOICE, TRAINING = 0, 1, 2
@@ -83,7 +83,9 @@ def parent_of(variant: Variant, state: State, noise: Noise) -> Parent:
     scores = state.scores(variant.birth.number)
     if not scores:
         return Parent(variant, None, None, 0)
-    return Parent(variant, math.fsum(scores) / len(scores), noise.sigma / math.sqrt(len(scores)), len(scores))
+    return Parent(
+        variant, state.turn(math.fsum(scores) / len(scores)), noise.sigma / math.sqrt(len(scores)), len(scores)
+    )
 
 
 def idea_of(variant: Variant, status: Status, reason: str, result: Result | None, state: State, noise: Noise) -> Idea:
@@ -92,7 +94,7 @@ def idea_of(variant: Variant, status: Status, reason: str, result: Result | None
     known = [scores for parent in state.ancestry.parents(variant.birth.number) if (scores := state.scores(parent))]
     if result is not None and result.val_bpb is not None and known:
         best = min(known, key=lambda scores: math.fsum(scores) / len(scores))
-        gain = math.fsum(best) / len(best) - result.val_bpb
+        gain = math.fsum(best) / len(best) - state.turn(result.val_bpb)
         error = noise.sigma * math.sqrt(1 + 1 / len(best))
     return Idea(variant.variant_id, variant.hypothesis, status, gain, error, reason)
 
@@ -102,7 +104,23 @@ def facts_of(config: Config, class_name: str) -> tuple[str, ...]:
     device = "a GPU" if config.device == "cuda" else f"{config.threads} CPU thread{'s' * (config.threads > 1)}"
     return (
         f"One training has {config.train_seconds:g} seconds on {device} ({class_name}).",
+        *_details(config),
+    )
+
+
+def _details(config: Config) -> tuple[str, ...]:
+    if config.metric.kind == "reported":
+        direction = "lower" if config.metric.goal == "minimize" else "higher"
+        return (f"The program prints its score as {config.metric.name}; {direction} is better.",)
+    return (
         f"Start-up and compilation may take {config.startup_seconds:g} seconds; scoring {config.scoring_seconds:g}.",
         f"Rows hold {config.data.sequence_length} tokens; the tokenizer is {config.data.tokenizer}.",
         "The score is validation bits per byte; lower is better.",
     )
+
+
+def contract_of(config: Config) -> Contract:
+    """Return what the evolved program has to keep."""
+    if config.metric.kind == "scored":
+        return Contract()
+    return Contract(config.evolved_file, config.metric.name, config.metric.goal, scored=False)

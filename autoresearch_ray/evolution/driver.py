@@ -15,7 +15,16 @@ from autoresearch_ray.config import Config
 from autoresearch_ray.errors import RunError, SeedError, UsageError
 from autoresearch_ray.evolution.archipelago import Archipelago
 from autoresearch_ray.evolution.availability import Availability
-from autoresearch_ray.evolution.breeding import TOURNAMENT, TRAINING, conceive, couple, entropy, idea_of, parent_of
+from autoresearch_ray.evolution.breeding import (
+    TOURNAMENT,
+    TRAINING,
+    conceive,
+    contract_of,
+    couple,
+    entropy,
+    idea_of,
+    parent_of,
+)
 from autoresearch_ray.evolution.cluster import (
     Cluster,
     Emigrated,
@@ -103,7 +112,7 @@ class Driver:
         self.lineage = lineage
         self.origin = origin
         self.watch = watch
-        self.state = State()
+        self.state = State(config.metric.goal)
         self.ledger = Ledger(Limits.of(config))
         self.running: dict[str, Running] = {}
         self.ended: list[Ended] = []
@@ -117,6 +126,7 @@ class Driver:
         self._inspect = inspect
         self._program = program
         self._facts = tuple(facts)
+        self._contract = contract_of(config)
         self._deadline = deadline
         self.availability = Availability(len(config.llm.models), call_usd)
         self._hours_before = 0.0
@@ -158,7 +168,7 @@ class Driver:
         name = variant_id(self.origin.run, 0)
         birth = Birth(0, name, 0, Operator.SEED, entropy(self.config.seed, 0, TOURNAMENT))
         seed = Variant(birth, (), 0, source, "the seed program", self._time())
-        self._record("started", capacities=self.islands.capacities, slots=self.cluster.slots)
+        self._note_start()
         self.lineage.reserve(birth)
         self.lineage.propose(seed)
         self.state.conceived(0, (), found.identity)
@@ -180,7 +190,7 @@ class Driver:
         self._memory = Memory(self.lineage, self.state)
         self.ledger = Ledger(Limits.of(self.config), before.spent)
         self._hours_before, self._next_number = before.spent.hours, before.next_number
-        self._record("started", capacities=self.islands.capacities, slots=self.cluster.slots)
+        self._note_start()
         self._found(before.founder, before.islands)
         waiting = {variant.birth.number: variant for variant in self.lineage.open_proposals()}
         for number, variant in sorted(waiting.items()):
@@ -195,6 +205,10 @@ class Driver:
         for birth in sorted(self.lineage.open_births(), key=lambda birth: birth.number):
             if birth.number not in waiting and self.ledger.reserve_experiment():
                 self.islands.mate([birth])
+
+    def _note_start(self) -> None:
+        metric, sizes, slots = self.config.metric, self.islands.capacities, self.cluster.slots
+        self._record("started", capacities=sizes, slots=slots, metric=metric.name, goal=metric.goal)
 
     def _found(self, founder: Member, islands: Sequence[Sequence[Member]]) -> None:
         self._founder = founder
@@ -359,6 +373,7 @@ class Driver:
             program=self._program() if language else "",
             ideas=self._memory.ideas if language else (),
             facts=self._facts if language else (),
+            contract=self._contract,
             language=language,
         )
         self._proposing[birth.number] = request

@@ -60,7 +60,7 @@ class _Fold:
         self._founder = Member(_seed(lineage), ())
         self._numbers: dict[str, int] = {}
         self._unscored: dict[str, Variant] = {}
-        self._state = State()
+        self._state = State()  # until the first row, which says what the run's goal is
         self._capacities: list[int] = []
         self._islands: list[Island] = []
         self._trainings: Counter[str] = Counter()
@@ -138,6 +138,7 @@ class _Fold:
             self._close_sitting()
             self._sitting = self._last = row["recorded_at"]
             if not self._islands:
+                self._state.goal = details["goal"]
                 self._capacities = details["capacities"]
                 self._islands = [Island(capacity, [self._founder]) for capacity in self._capacities]
         elif row["kind"] == "migration":

@@ -10,16 +10,19 @@ from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autoresearch_ray.evolution.ancestry import Ancestry
 from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior
 from autoresearch_ray.evolution.pacing import Tally
 from autoresearch_ray.variant import Birth, Result, Status, Variant
 
+Goal = Literal["minimize", "maximize"]
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A variant and all its scores so far."""
+    """A variant and all its scores so far, as costs."""
 
     number: int
     variant_id: str
@@ -35,6 +38,9 @@ class Standing:
 class State:
     """Folded from the rows in the order of their `sequence`; equal rows give an equal state.
 
+    All scores in here are costs, which are minimized: the metric itself, or minus the metric where higher is better.
+    This is the one place where the sign turns; rows and views have the metric as it was measured.
+
     Attributes:
         births: how births ended, counted by status.
         experiments: how experiments ended, counted by status.
@@ -44,7 +50,8 @@ class State:
         since_best: births that ended since the best last changed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, goal: Goal = "minimize") -> None:
+        self.goal = goal
         self.noise = NoiseEstimator()
         self.ancestry = Ancestry()
         self.births: Counter[Status] = Counter()
@@ -99,17 +106,21 @@ class State:
         self.experiments[result.status] += 1
         if result.status is not Status.COMPLETED or result.val_bpb is None:
             return None
-        number = variant.birth.number
-        self.noise.observe(variant.variant_id, result.val_bpb)
-        scores = (*self.scores(number), result.val_bpb)
+        number, cost = variant.birth.number, self.turn(result.val_bpb)
+        self.noise.observe(variant.variant_id, cost)
+        scores = (*self.scores(number), cost)
         if len(scores) > 1:
             self._replicates[number] = scores
         else:
             self._first_scores.extend(math.nan for _ in range(len(self._first_scores), number + 1))
-            self._first_scores[number] = result.val_bpb
-            self._count(variant.birth, gained=result.val_bpb < self._best_parent(number))
+            self._first_scores[number] = cost
+            self._count(variant.birth, gained=cost < self._best_parent(number))
         self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores))
         return scores
+
+    def turn(self, value: float) -> float:
+        """Return the cost of a value of the metric, or the value of a cost: its own inverse."""
+        return -value if self.goal == "maximize" else value
 
     def scores(self, number: int) -> tuple[float, ...]:
         """Return the scores of birth `number`, in the order in which they came."""

@@ -37,7 +37,7 @@ def stop_reason(config: Config, state: State, ledger: Ledger, now: float, deadli
     if deadline is not None and now + typical_seconds(config, ledger) > deadline:
         return Stop("deadline", "another training would not end by finish_by")
     best = state.best
-    if best is not None and config.target is not None and state.posterior(best).mean <= config.target:
+    if best and config.target is not None and state.posterior(best).mean <= state.turn(config.target):
         return Stop("target", f"the target {config.target:g} is reached")
     if config.plateau is not None and state.since_best >= config.plateau:
         return Stop("plateau", f"{state.since_best} births without a better best")

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.flight import Ended
+from autoresearch_ray.explore import text
 from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain
 from autoresearch_ray.explore.text import plain
 from autoresearch_ray.variant import Status
@@ -35,11 +36,13 @@ def _summary(snapshot: Snapshot) -> Table:
     table.add_column(overflow="ellipsis", no_wrap=True)
     table.add_row("experiments", _experiments(snapshot))
     table.add_row("births", _births(snapshot))
-    table.add_row("seed", score_text(snapshot.seed))
-    table.add_row("best so far", score_text(snapshot.best))
+    table.add_row("seed", score_text(snapshot.seed, snapshot.metric))
+    table.add_row("best so far", score_text(snapshot.best, snapshot.metric))
     gained = gain(snapshot)
     if gained is not None and snapshot.best and snapshot.seed and snapshot.best.variant_id != snapshot.seed.variant_id:
-        change = Text(f"{-gained:+.4f} against the seed (not confirmed on fresh seeds)")
+        change = Text(
+            f"{text.signed(gained, lower=snapshot.lower_is_better)} against the seed (not confirmed on fresh seeds)"
+        )
         table.add_row("", change)
         table.add_row("", Text(plain(snapshot.best.hypothesis), style="italic"))
     table.add_row("time", _time(snapshot))
@@ -99,13 +102,13 @@ def _doing(activity: Activity) -> str:
     return f"{words} {activity.progress:>4.0%}" if activity.phase == "training" else words
 
 
-def score_text(score: Score | None) -> Text:
+def score_text(score: Score | None, metric: str) -> Text:
     """Return a score with its standard error, count and variant, as it is shown everywhere."""
     if score is None:
         return Text("not scored yet", style="dim")
     runs = _count(score.count, "training")
     error = "" if score.error is None else f" ± {score.error:.4f}"
-    return Text(f"{score.mean:.4f}{error} bits per byte ({score.variant_id[:7]}, {runs})")
+    return Text(f"{score.mean:.4f}{error} {text.unit(metric)} ({score.variant_id[:7]}, {runs})")
 
 
 def line(driver: Driver, ended: Ended) -> str:
@@ -129,7 +132,8 @@ def _change(driver: Driver, ended: Ended) -> str:
     mark = " best" if best else ""
     if score is None or not known:
         return mark
-    return f" ({score - min(sum(scores) / len(scores) for scores in known):+.4f}){mark}"
+    parent = driver.state.turn(min(sum(scores) / len(scores) for scores in known))
+    return f" ({score - parent:+.4f}){mark}"
 
 
 def duration(seconds: float) -> str:

@@ -60,6 +60,8 @@ class Progress:
     hypotheses: tuple[str, ...]
     seed: float | None
     """Mean score of the seed."""
+    metric: str = "validation bits per byte (lower is better)"
+    """What the vertical axis is called."""
 
 
 def progress(folder: Path) -> Path:
@@ -85,7 +87,7 @@ def gather(lineage: Lineage) -> Progress:
     for place in np.flatnonzero(np.isfinite(scores)):
         first.setdefault(table["variant_id"][int(place)].as_py(), int(place) + 1)
     kept = sorted(np.flatnonzero(lineage.records), key=lambda position: first[lineage.ids[position]])
-    kept = [p for place, p in enumerate(kept) if lineage.means[p] < lineage.means[kept[:place]].min(initial=np.inf)]
+    kept = [p for place, p in enumerate(kept) if lineage.costs[p] < lineage.costs[kept[:place]].min(initial=np.inf)]
     measured = [lineage.score(int(position)) for position in kept]
     seed = None if lineage.seed is None else lineage.score(lineage.seed)
     return Progress(
@@ -98,6 +100,7 @@ def gather(lineage: Lineage) -> Progress:
         errors=np.asarray([score.error or 0.0 if score else 0.0 for score in measured], dtype=np.float64),
         hypotheses=tuple(lineage.hypotheses[position] for position in kept),
         seed=None if seed is None else seed.mean,
+        metric=f"{text.metric(lineage.metric)} ({'lower' if lineage.lower_is_better else 'higher'} is better)",
     )
 
 
@@ -112,7 +115,7 @@ def _subtitle(lineage: Lineage, kept: int) -> str:
         return words
     what = "champion" if lineage.champion is not None else "best (unconfirmed)"
     uncertain = "" if error is None else f" ±{error:.4f}"
-    side = "below" if gain >= 0 else "above"
+    side = "below" if (gain >= 0) == lineage.lower_is_better else "above"
     return f"{words}; {what} {text.short(lineage.ids[lineage.leader])} is {abs(gain):.4f}{uncertain} {side} the seed"
 
 
@@ -168,7 +171,7 @@ def _frame(figure: Figure, axes: Axes, shown: Progress, limits: tuple[float, flo
     axes.set_xlim(1 - max(1.0, 0.02 * count), max(count, 2) + max(1.0, 0.02 * count))
     axes.set_ylim(*limits)
     axes.set_xlabel("experiment", color=_INK)
-    axes.set_ylabel("validation bits per byte (lower is better)", color=_INK)
+    axes.set_ylabel(shown.metric, color=_INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(colors=_QUIET, length=0)
     axes.ticklabel_format(axis="y", useOffset=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.state import Standing
+from autoresearch_ray.lineage import files
 
 LIVE_FILE = "live.json"
 
@@ -73,6 +73,8 @@ class Snapshot:
     """Seed noise: the standard deviation of one score, from replicates; None without any."""
     seed: Score | None
     best: Score | None
+    metric: str
+    lower_is_better: bool
     activities: tuple[Activity, ...]
     train_seconds: float
     slot_seconds: float
@@ -101,6 +103,8 @@ def take(driver: Driver, state: str) -> Snapshot:
         sigma=driver.state.noise.measured_sigma,
         seed=_score(driver, driver.state.seed),
         best=_score(driver, driver.state.best),
+        metric=config.metric.name,
+        lower_is_better=config.metric.goal == "minimize",
         activities=_activities(driver),
         train_seconds=spent.train_seconds,
         slot_seconds=spent.slot_seconds,
@@ -114,7 +118,7 @@ def _score(driver: Driver, standing: Standing | None) -> Score | None:
         return None
     sigma, count = driver.state.noise.measured_sigma, len(standing.scores)
     error = None if sigma is None else sigma / math.sqrt(count)
-    return Score(standing.variant_id, standing.mean, error, count, standing.hypothesis)
+    return Score(standing.variant_id, driver.state.turn(standing.mean), error, count, standing.hypothesis)
 
 
 def _activities(driver: Driver) -> tuple[Activity, ...]:
@@ -149,10 +153,15 @@ def _done(phase: Any) -> float:
 
 
 def write(snapshot: Snapshot, folder: Path) -> None:
-    """Replace the run's live file; a reader sees the old or the new one, never half."""
-    temporary = folder / f".{LIVE_FILE}.{os.getpid()}"
-    temporary.write_text(json.dumps(dataclasses.asdict(snapshot)), encoding="utf-8")
-    temporary.replace(folder / LIVE_FILE)
+    """Replace the run's live file; a reader sees the old or the new one, never half. Only a run's one driver may.
+
+    Raises:
+        StorageError: the disk is full or failing.
+    """
+    temporary = folder / f".{LIVE_FILE}"
+    with files.translated(folder):
+        temporary.write_text(json.dumps(dataclasses.asdict(snapshot)), encoding="utf-8")
+        temporary.replace(folder / LIVE_FILE)
 
 
 def read(folder: Path) -> Snapshot:
@@ -180,7 +189,8 @@ def interrupted(snapshot: Snapshot) -> Snapshot:
 
 
 def gain(snapshot: Snapshot) -> float | None:
-    """Return how much lower the best score is than the seed's; None while one of them is unknown."""
+    """Return how much better the best score is than the seed's; None while one of them is unknown."""
     if snapshot.seed is None or snapshot.best is None:
         return None
-    return snapshot.seed.mean - snapshot.best.mean
+    gain = snapshot.seed.mean - snapshot.best.mean
+    return gain if snapshot.lower_is_better else -gain

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from autoresearch_ray.explore import snapshot as moments
 from autoresearch_ray.explore.live import duration
-from autoresearch_ray.explore.text import plain
+from autoresearch_ray.explore.text import plain, unit
 from autoresearch_ray.lineage.query import Lineage, Score
 from autoresearch_ray.lineage.schema import Row
 
@@ -51,13 +51,16 @@ class Summary:
     slots: int
     busy: float | None
     """Part of all slot time, from the first experiment's start to the last one's end, in which a slot was busy."""
+    metric: str
     sigma: float | None
     """Seed noise pooled over replicates; None without any."""
+    seeded: bool
+    """False: the seed program scored exactly the same under several random seeds, so its noise cannot be known."""
     seed: Score | None
     best: Score | None
     best_id: str | None
     gain: float | None
-    """How much lower the best is than the seed."""
+    """How much better the best is than the seed."""
     gain_error: float | None
     """Its standard error; the best of many single trainings is lucky beyond it."""
     path: tuple[Step, ...]
@@ -80,7 +83,9 @@ def of(folder: Path) -> Summary:
         experiments=len(lineage.tables.experiments),
         slots=moment.slots,
         busy=busy_share(lineage.tables.experiments, moment.slots),
+        metric=lineage.metric,
         sigma=lineage.sigma,
+        seeded=seed is None or lineage.counts[seed] < 2 or bool(lineage.squares[seed] > 0),
         seed=lineage.score(seed) if seed is not None else None,
         best=lineage.score(best) if best is not None else None,
         best_id=lineage.ids[best] if best is not None else None,
@@ -133,11 +138,13 @@ def _facts(summary: Summary) -> Table:
     busy = "" if summary.busy is None else f"; slots busy {summary.busy:.1%} of the time"
     table.add_row("took", f"{duration(summary.seconds)} on {summary.slots} slots{busy}")
     table.add_row("births", f"{sum(summary.births.values())} ({births}); {summary.experiments} experiments")
-    table.add_row("seed", _score(summary.seed))
-    table.add_row("best guess", f"{_score(summary.best)}  {(summary.best_id or '')[:7]}")
+    table.add_row("seed", _score(summary.seed, summary.metric))
+    if not summary.seeded:
+        table.add_row("noise", "cannot be known: another random seed does not change the seed program's score")
+    table.add_row("best guess", f"{_score(summary.best, summary.metric)}  {(summary.best_id or '')[:7]}")
     if summary.gain is not None and len(summary.path) > 1:
         error = f" ± {summary.gain_error:.4f}" if summary.gain_error is not None else ""
-        table.add_row("gain", Text(f"{summary.gain:.4f}{error} bits per byte", style="bold green"))
+        table.add_row("gain", Text(f"{summary.gain:.4f}{error} {unit(summary.metric)}", style="bold green"))
         table.add_row("", Text("The luckiest of many single trainings: not confirmed on fresh seeds.", style="yellow"))
         table.add_row("by way of", _way(summary))
     else:
@@ -169,12 +176,12 @@ def _next(summary: Summary) -> Text:
     return text
 
 
-def _score(score: Score | None) -> str:
+def _score(score: Score | None, metric: str) -> str:
     if score is None:
         return "not scored"
     error = "" if score.error is None else f" ± {score.error:.4f}"
     trainings = "1 training" if score.count == 1 else f"{score.count} trainings"
-    return f"{score.mean:.4f}{error} bits per byte ({trainings})"
+    return f"{score.mean:.4f}{error} {unit(metric)} ({trainings})"
 
 
 def _counts(statuses: list[str]) -> dict[str, int]:

@@ -55,9 +55,9 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def signed(value: float | None, digits: int = 4) -> str:
-    """Return a gain: lower is better, so a gain of 0.01 is shown as -0.0100; a dash for none."""
-    return "-" if value is None else f"{-value:+.{digits}f}"
+def signed(value: float | None, digits: int = 4, *, lower: bool = True) -> str:
+    """Return a gain as the change of the score: where lower is better 0.01 is shown as -0.0100; a dash for none."""
+    return "-" if value is None else f"{-value if lower else value:+.{digits}f}"
 
 
 def score(value: Score | None, digits: int = 4) -> str:
@@ -68,12 +68,22 @@ def score(value: Score | None, digits: int = 4) -> str:
     return f"{value.mean:.{digits}f}{error} ({value.count})"
 
 
-def gain_text(value: float | None, error: float | None = None, digits: int = 4) -> Text:
+def gain_text(value: float | None, error: float | None = None, digits: int = 4, *, lower: bool = True) -> Text:
     """Return a gain: green when it is one by more than two of its standard errors, with a `?` when it may be luck."""
     if value is None or value <= 0:
-        return Text(signed(value, digits), style="dim")
+        return Text(signed(value, digits, lower=lower), style="dim")
     told = error is not None and value > 2 * error
-    return Text(f"{signed(value, digits)}{'' if told else '?'}", style="green" if told else "")
+    return Text(f"{signed(value, digits, lower=lower)}{'' if told else '?'}", style="green" if told else "")
+
+
+def metric(name: str) -> str:
+    """Return what a score is called on the screen."""
+    return "validation bits per byte" if name == "val_bpb" else plain(name)
+
+
+def unit(name: str) -> str:
+    """Return what stands behind a score."""
+    return "bits per byte" if name == "val_bpb" else plain(name)
 
 
 def seconds(value: float) -> str:

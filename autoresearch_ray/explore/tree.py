@@ -129,6 +129,7 @@ def node(lineage: Lineage, position: int) -> dict[str, Any]:
         "gain": lineage.gain(position, primary),
         "gain_error": lineage.gain_error(position, primary),
         "champion": position == lineage.champion,
+        "lower_is_better": lineage.lower_is_better,
     }
 
 
@@ -274,7 +275,7 @@ def _headline(shown: dict[str, Any]) -> Text:
         what = "champion" if shown["confirmed"] else "best, unconfirmed:"
         head.append(f"; {what} {text.short(leader['variant_id'])} {text.number(leader['val_bpb'])}")
         if shown["gain"] is not None:
-            head.append(f", {text.signed(shown['gain'])} against the seed")
+            head.append(f", {text.signed(shown['gain'], lower=leader['lower_is_better'])} against the seed")
     head.no_wrap = False
     return head
 
@@ -307,7 +308,7 @@ def _measured(entry: dict[str, Any]) -> Text:
     error = "" if entry["standard_error"] is None else f" ±{entry['standard_error']:.4f}"
     score = f"{entry['val_bpb']:.4f}{error} ({entry['replicates']})"
     line = Text(f" {score:<18}")
-    gain = text.gain_text(entry["gain"], entry["gain_error"])
+    gain = text.gain_text(entry["gain"], entry["gain_error"], lower=entry["lower_is_better"])
     gain.pad_right(max(0, 8 - len(gain)))
     return line.append(" ").append_text(gain)
 

@@ -99,7 +99,7 @@ def _facts(shown: dict[str, Any]) -> Table:
         say("against the seed", _seed_gain(shown, digits=6))
     for parent in shown["parents"]:
         line = Text(f"{text.short(parent['variant_id'])} {_score(parent)}  change ")
-        line.append_text(text.gain_text(parent["gain"], parent["gain_error"]))
+        line.append_text(text.gain_text(parent["gain"], parent["gain_error"], lower=parent["lower_is_better"]))
         say("parent", line.append(f"  {text.plain(parent['hypothesis'])}", style="dim"))
     when = shown["created_at"][:19].replace("T", " ")
     say("born", f"birth {shown['number']}, generation {shown['generation']}, island {shown['island']}, {when} UTC")
@@ -113,7 +113,8 @@ def _facts(shown: dict[str, Any]) -> Table:
 
 
 def _seed_gain(shown: dict[str, Any], digits: int = 4) -> Text:
-    return text.gain_text(shown["gain_against_seed"], shown["gain_against_seed_error"], digits)
+    gain, error = shown["gain_against_seed"], shown["gain_against_seed_error"]
+    return text.gain_text(gain, error, digits, lower=shown["lower_is_better"])
 
 
 def _operator(shown: dict[str, Any]) -> str:
@@ -181,7 +182,7 @@ def difference(lineage: Lineage, before: int, after: int) -> dict[str, Any]:
 def draw_difference(shown: dict[str, Any]) -> RenderableType:
     """Draw what `difference` returned."""
     head = Text(f"{_score(shown['before'])} -> {_score(shown['after'])}  ")
-    head.append_text(text.gain_text(shown["gain"], shown["gain_error"]))
+    head.append_text(text.gain_text(shown["gain"], shown["gain_error"], lower=shown["after"]["lower_is_better"]))
     lines = shown["diff"] or ["the sources are the same"]
     return Group(head, *(_diff_line(entry) for entry in lines))
 
@@ -224,7 +225,7 @@ def draw_path(shown: dict[str, Any]) -> RenderableType:
         table.add_row(
             Text(f"{mark} {text.short(step['variant_id'])}"),
             Text(_score(step)),
-            text.gain_text(step["gain"], step["gain_error"]),
+            text.gain_text(step["gain"], step["gain_error"], lower=step["lower_is_better"]),
             _seed_gain(step),
             what.append(text.plain(step["hypothesis"])),
         )

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.lineage import files, manifest, snapshot
-from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.lineage.schema import Row, event_details
 from autoresearch_ray.lineage.snapshot import Tables
 from autoresearch_ray.variant import Operator, Status
 
@@ -119,6 +119,27 @@ class Lineage:
         return np.where(self.counts > 0, sums / np.maximum(self.counts, 1), np.nan)
 
     @cached_property
+    def costs(self) -> npt.NDArray[np.float64]:
+        """The mean score by position, negated where higher is better: lower is better here, whatever the metric."""
+        return self.means if self.lower_is_better else -self.means
+
+    @cached_property
+    def lower_is_better(self) -> bool:
+        """Whether the run minimizes its metric, as the row of its start says."""
+        return bool(self._start.get("goal", "minimize") == "minimize")
+
+    @cached_property
+    def metric(self) -> str:
+        """What the run calls its score."""
+        return str(self._start.get("metric", "val_bpb"))
+
+    @cached_property
+    def _start(self) -> dict[str, Any]:
+        events = self.tables.events
+        kinds = events["kind"].to_pylist()
+        return event_details(events.slice(kinds.index("started"), 1).to_pylist()[0]) if "started" in kinds else {}
+
+    @cached_property
     def counts(self) -> npt.NDArray[np.int64]:
         """The completed experiments by position."""
         return np.bincount(self._scored[0], minlength=len(self)).astype(np.int64)
@@ -185,10 +206,10 @@ class Lineage:
         return Score(float(self.means[position]), count, error)
 
     def gain(self, position: int, parent: int) -> float | None:
-        """Return by how much a variant's mean score lies below its parent's; None unless both have one."""
+        """Return by how much a variant's mean score is better than its parent's; None unless both have one."""
         if position < 0 or parent < 0:
             return None
-        gain = float(self.means[parent] - self.means[position])
+        gain = float(self.costs[parent] - self.costs[position])
         return gain if math.isfinite(gain) else None
 
     def gain_error(self, position: int, parent: int) -> float | None:
@@ -198,24 +219,24 @@ class Lineage:
         return math.hypot(*errors) if len(errors) == 2 else None
 
     def best(self, count: int = 10) -> list[int]:
-        """Return the variants with the lowest mean scores, best first, the earlier one first among equals.
+        """Return the variants with the best mean scores, best first, the earlier one first among equals.
 
         A model that looks ahead or broke another rule has a low score and is left out: only completed variants count.
         """
-        eligible = np.flatnonzero(self.completed & np.isfinite(self.means))
-        order = np.argsort(self.means[eligible], kind="stable")[:count]
+        eligible = np.flatnonzero(self.completed & np.isfinite(self.costs))
+        order = np.argsort(self.costs[eligible], kind="stable")[:count]
         return [int(position) for position in eligible[order]]
 
     @cached_property
     def records(self) -> npt.NDArray[np.bool_]:
-        """Which variants lowered the best mean score so far, by position: what a greedy climber would have kept."""
-        scores = np.where(self.completed & np.isfinite(self.means), self.means, np.inf)
+        """Which variants beat the best mean score so far, by position: what a greedy climber would have kept."""
+        scores = np.where(self.completed & np.isfinite(self.costs), self.costs, np.inf)
         before = np.concatenate([[np.inf], np.minimum.accumulate(scores)[:-1]])[: len(scores)]
         return np.asarray(scores < before)
 
     @cached_property
     def leader(self) -> int | None:
-        """The champion, or the variant with the lowest mean score while nothing is confirmed."""
+        """The champion, or the variant with the best mean score while nothing is confirmed."""
         if self.champion is not None:
             return self.champion
         best = self.best(1)
@@ -227,7 +248,7 @@ class Lineage:
     def primary(self) -> Positions:
         """The better parent by position (the first, where scores do not tell): the tree is drawn along it."""
         first, second = self.parents[:, 0], self.parents[:, 1]
-        padded = np.append(self.means, np.nan)
+        padded = np.append(self.costs, np.nan)
         with np.errstate(invalid="ignore"):
             return np.where((second >= 0) & (padded[second] < padded[first]), second, first)
 

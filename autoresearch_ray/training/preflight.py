@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from autoresearch_ray.config import Config
 from autoresearch_ray.variant import ast_hash, parse, source_hash
 
 LARGEST_SOURCE = 131_072
@@ -30,11 +29,9 @@ class Inspected:
     """What two sources share that are the same program, the `ast_hash` of Python; None when it does not parse."""
 
 
-def inspector(config: Config) -> Callable[[str], Inspected]:
-    """Return how the variants of a run are looked at."""
-    if config.metric.kind == "scored":
-        return inspect
-    return partial(inspect_reported, name=config.evolved_file)
+def inspector(file: str, *, scored: bool) -> Callable[[str], Inspected]:
+    """Return how variants of that file are looked at: those that the supervisor scores, or that report their score."""
+    return inspect if scored else partial(inspect_reported, name=file)
 
 
 def inspect(source: str) -> Inspected:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.config import Config, load
 from autoresearch_ray.training.preflight import (
     LARGEST_SOURCE,
     Inspected,
@@ -101,6 +100,6 @@ def test_other_languages_are_not_parsed_and_differ_by_their_text() -> None:
 
 
 def test_the_configuration_says_how_variants_are_looked_at() -> None:
-    assert inspector(Config())("x = 1").refusal is not None
-    assert inspector(load(None, ["metric=reported"]))("x = 1").refusal is None
-    assert inspector(load(None, ["metric=reported", "evolved_file=a.sh", "command=sh a.sh"]))("x (").refusal is None
+    assert inspector("train.py", scored=True)("x = 1").refusal is not None
+    assert inspector("train.py", scored=False)("x = 1").refusal is None
+    assert inspector("a.sh", scored=False)("x (").refusal is None

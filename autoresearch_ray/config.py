@@ -63,10 +63,6 @@ class MetricConfig(_Section):
     def _expand(cls, value: Any) -> Any:
         return {"kind": value} if isinstance(value, str) else value
 
-    def cost(self, score: float) -> float:
-        """Return what the search minimizes: the score, or minus the score where higher is better; its own inverse."""
-        return -score if self.goal == "maximize" else score
-
 
 class LimitsConfig(_Section):
     """What a variant may not exceed, measured or counted from outside; null is no limit."""

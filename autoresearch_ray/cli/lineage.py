@@ -12,12 +12,12 @@ from rich.text import Text
 
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.explore import export, tree, variants
+from autoresearch_ray.explore import export, search, tree, variants
 from autoresearch_ray.lineage import git_export, query
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.variant import Operator, Status
 
-app = typer.Typer(help="Explore a run's lineage: tree, show, diff, path, best, export.", no_args_is_help=True)
+app = typer.Typer(help="Explore a run's lineage: tree, show, diff, path, best, search, export.", no_args_is_help=True)
 export_app = typer.Typer(help="Write the lineage in another form.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
 
@@ -91,6 +91,20 @@ def show_best(
     """List the variants with the lowest mean scores."""
     shown = variants.best(_open(storage, run), top)
     show(variants.draw_best(shown), shown, as_json)
+
+
+@app.command("search")
+def search_births(
+    words: Annotated[list[str], typer.Argument(metavar="TEXT", help="Words in a hypothesis, a reason or a status.")],
+    run: Annotated[str | None, typer.Option("--run", help="A run's name or folder; default: the newest.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
+    skip: Annotated[int, typer.Option(min=0, help="Leave out so many first: the next page.")] = 0,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Find births by what was said of them, failed ones included."""
+    shown = search.search(_open(storage, run), " ".join(words), limit=limit, skip=skip)
+    show(search.draw(shown), shown, as_json)
 
 
 @export_app.command("tsv")

@@ -21,9 +21,14 @@ errors = Console(stderr=True, highlight=False)
 
 
 def show(renderable: RenderableType, values: Any, as_json: bool) -> None:
-    """Print a view, or with `as_json` the values behind it."""
+    """Print a view, through the pager where it is longer than the terminal; with `as_json` the values behind it."""
     if as_json:
         sys.stdout.write(json.dumps(values, default=_encode, indent=2, ensure_ascii=False) + "\n")
+        return
+    lines = console.render_lines(renderable, pad=False) if console.is_terminal else []
+    if len(lines) > console.height:
+        with console.pager(styles=True):
+            console.print(renderable)
     else:
         console.print(renderable)
 

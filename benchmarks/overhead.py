@@ -130,15 +130,15 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     program.mkdir()
     (program / "train.py").write_text(PROGRAM, encoding="utf-8")
     settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
-    config = configuration.load(None, [*settings, f"max_experiments={experiments}"])
+    settings += [f"max_experiments={experiments}", f"num_cpus={(os.cpu_count() or 1) / slots}", f"max_slots={slots}"]
+    config = configuration.load(None, settings)
     trainer = trainer_of(config)
     origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-    slot = Slot((os.cpu_count() or 1) / slots, 0.0)  # type: ignore[arg-type]
     with (
-        RayCluster(trainer, slot, max_slots=slots) as cluster,
+        RayCluster(trainer, Slot(config.num_cpus, config.num_gpus), max_slots=config.max_slots) as cluster,
         LineageStore.create(folder / "runs" / "overhead", "overhead") as lineage,
     ):
-        driver = Driver(config, cluster, lineage, origin, inspect=inspector(config), watch=watch)
+        driver = Driver(config, cluster, lineage, origin, inspect=inspector("train.py", scored=False), watch=watch)
         driver.begin(PROGRAM)
         profiler = cProfile.Profile()
         if profile:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from autoresearch_ray import config as configuration
-from autoresearch_ray.config import Config, MetricConfig
+from autoresearch_ray.config import MetricConfig
 from autoresearch_ray.errors import ConfigError
 
 
@@ -34,13 +34,6 @@ def test_a_command_is_words(command: str, words: tuple[str, ...]) -> None:
 def test_what_may_be_read_is_one_path_or_many() -> None:
     assert configuration.load(None, ["readable=~/.cache/x"]).readable == (Path("~/.cache/x"),)
     assert configuration.load(None, ["readable=[a, b]"]).readable == (Path("a"), Path("b"))
-
-
-@pytest.mark.parametrize(("goal", "cost"), [("minimize", 0.5), ("maximize", -0.5)])
-def test_the_sign_is_its_own_inverse(goal: str, cost: float) -> None:
-    metric = Config.model_validate({"metric": {"kind": "reported", "goal": goal}}).metric
-    assert metric.cost(0.5) == cost
-    assert metric.cost(metric.cost(0.5)) == 0.5
 
 
 @pytest.mark.parametrize(

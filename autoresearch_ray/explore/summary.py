@@ -23,6 +23,7 @@ from autoresearch_ray.explore.live import duration
 from autoresearch_ray.explore.text import plain, unit
 from autoresearch_ray.lineage.query import Lineage, Score
 from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.training.reported import ignores_seed
 
 _DIFF_LINES = 40
 
@@ -85,7 +86,7 @@ def of(folder: Path) -> Summary:
         busy=busy_share(lineage.tables.experiments, moment.slots),
         metric=lineage.metric,
         sigma=lineage.sigma,
-        seeded=seed is None or lineage.counts[seed] < 2 or bool(lineage.squares[seed] > 0),
+        seeded=seed is None or not ignores_seed(_scores_of(lineage, seed)),
         seed=lineage.score(seed) if seed is not None else None,
         best=lineage.score(best) if best is not None else None,
         best_id=lineage.ids[best] if best is not None else None,
@@ -186,6 +187,10 @@ def _score(score: Score | None, metric: str) -> str:
 
 def _counts(statuses: list[str]) -> dict[str, int]:
     return {item["values"]: item["counts"] for item in pc.value_counts(pa.array(statuses, pa.string())).to_pylist()}
+
+
+def _scores_of(lineage: Lineage, position: int) -> list[float]:
+    return [row["val_bpb"] for row in lineage.experiments(position) if row["val_bpb"] is not None]
 
 
 def _gain_error(lineage: Lineage, best: int | None, seed: int | None) -> float | None:

@@ -193,6 +193,8 @@ class Driver:
         self._note_start()
         self._found(before.founder, before.islands)
         waiting = {variant.birth.number: variant for variant in self.lineage.open_proposals()}
+        seed = before.founder.variant
+        self._replicate_seed(seed, self._inspect(seed.source).identity or "", least=int(0 in waiting))
         for number, variant in sorted(waiting.items()):
             self._memory.keep(variant)
             identity = self._inspect(variant.source).identity or ""
@@ -200,8 +202,6 @@ class Driver:
             self._unended.add(number)
             if number and self.ledger.reserve_experiment():
                 self._enqueue(variant, identity)
-        seed = before.founder.variant
-        self._replicate_seed(seed, self._inspect(seed.source).identity or "")
         for birth in sorted(self.lineage.open_births(), key=lambda birth: birth.number):
             if birth.number not in waiting and self.ledger.reserve_experiment():
                 self.islands.mate([birth])
@@ -215,8 +215,9 @@ class Driver:
         self._memory.keep(founder.variant)
         self.islands.found(islands)
 
-    def _replicate_seed(self, seed: Variant, identity: str) -> None:
-        for _ in range(self.config.seed_replicates - self._trainings[seed.variant_id]):
+    def _replicate_seed(self, seed: Variant, identity: str, least: int = 0) -> None:
+        """Queue the trainings that the seed still lacks, lost ones counted as done; at `least` so many."""
+        for _ in range(max(least, self.config.seed_replicates - self._trainings[seed.variant_id])):
             if self.ledger.reserve_experiment():
                 self._enqueue(seed, identity)
 

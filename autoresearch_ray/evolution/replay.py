@@ -34,7 +34,7 @@ class Replayed:
     next_number: int
     """Of the next birth."""
     numbers: dict[str, int]
-    """The number of every birth that has ended, by variant id."""
+    """The number of every birth that has ended, and of the seed, by variant id."""
     trainings: Counter[str]
     """Experiments so far of the seed and of each variant that has not ended, by variant id."""
 
@@ -52,13 +52,16 @@ def replay(lineage: LineageStore) -> Replayed:
 
 
 class _Fold:
-    """One pass in the order of `sequence`: a variant's row stands before that of its first score."""
+    """One pass in the order of `sequence`: a variant's row stands before that of its first score.
+
+    Parents' rows stand before their children's, but for the seed: it breeds at once, and a child may end before it.
+    """
 
     def __init__(self, lineage: LineageStore) -> None:
         self._lineage = lineage
         self._open = {variant.variant_id: variant for variant in lineage.open_proposals()}
         self._founder = Member(_seed(lineage), ())
-        self._numbers: dict[str, int] = {}
+        self._numbers = {self._founder.variant.variant_id: 0}
         self._unscored: dict[str, Variant] = {}
         self._state = State()  # until the first row, which says what the run's goal is
         self._capacities: list[int] = []
@@ -164,7 +167,9 @@ class _Fold:
 
     def _members(self) -> list[list[Member]]:
         names = {member.variant.variant_id for island in self._islands for member in island.members}
-        wanted = [self._state.sequence(self._numbers[name]) for name in names if name in self._numbers]
+        if self._founder.variant.variant_id in self._open:
+            names.discard(self._founder.variant.variant_id)
+        wanted = [self._state.sequence(self._numbers[name]) for name in names]
         rows = fetch(self._lineage.folder, "variants", wanted, ["variant_id", "source"])
         sources = {row["variant_id"]: row["source"] for row in rows.values()}
         return [[_filled(member, sources) for member in island.members] for island in self._islands]

@@ -48,10 +48,10 @@ def sometimes_lost(experiment: Experiment) -> Result:
 
 
 def live(
-    folder: Path, life: int | None, config: Config = CONFIG, start: bool = False
+    folder: Path, life: int | None, config: Config = CONFIG, start: bool = False, kind: type[Mortal] = Mortal
 ) -> tuple[Driver, ScriptedCluster]:
     """One sitting; a death leaves the store as a kill would: nothing is committed, sealed or closed in order."""
-    cluster = Mortal(life)
+    cluster = kind(life)
     store = LineageStore.create(folder, RUN) if start else LineageStore.open(folder)
     driver = Driver(config, cluster, store, Origin(RUN))
     try:
@@ -110,6 +110,68 @@ def test_a_run_killed_again_and_again_ends_whole(tmp_path: Path) -> None:
         live(folder, life)
     driver, _ = live(folder, None)
     check_whole(folder, driver)
+
+
+class SeedLast(Mortal):
+    """Begins births before it ends trainings, and ends the latest training first."""
+
+    def __init__(self, life: int | None, **keys: Any) -> None:
+        super().__init__(life, **keys)
+        self._later: list[Any] = []
+
+    def train(self, experiment: Experiment) -> None:
+        super().train(experiment)
+        self._later.append(self._queue.pop())
+
+    def next_event(self, timeout: float) -> Event | None:
+        if not self._queue and self._later:
+            self._queue.append(self._later.pop())
+        return super().next_event(timeout)
+
+
+def test_children_of_a_seed_without_a_score_survive_kills_and_may_end_before_it(tmp_path: Path) -> None:
+    found = Counter[str]()
+    for life in range(1, 12):
+        folder = tmp_path / str(life)
+        live(folder, life, start=True, kind=SeedLast)
+        for again in (life, None):
+            with LineageStore.open(folder) as store:
+                born = [row.row["number"] for row in store.replay(["variants"])]
+                numbers = {variant.birth.number for variant in store.open_proposals()}
+            found["children in flight with the seed"] += 0 in numbers and len(numbers) > 1
+            found["children that ended before the seed"] += bool(born) and 0 in numbers
+            driver, cluster = live(folder, again, kind=SeedLast)
+        check_whole(folder, driver)
+        with LineageStore.open(folder) as store:
+            assert shown(replay(store).islands) == shown(cluster.islands[number].members for number in (0, 1))
+            assert not store.open_births()
+    assert min(found.values()) > 3, found
+
+
+class OneByOne(ScriptedCluster):
+    """Has one event at a time, so that each is committed."""
+
+    def next_event(self, timeout: float) -> Event | None:
+        return super().next_event(timeout) if timeout else None
+
+
+def test_a_seed_whose_trainings_were_all_lost_is_trained_all_the_same(tmp_path: Path) -> None:
+    def lost(experiment: Experiment) -> Result:
+        return Result(status=Status.LOST, reason="the worker process died", wall_seconds=2.0)
+
+    def die(driver: Driver) -> None:
+        if driver.state.experiments[Status.LOST] == CONFIG.seed_replicates:
+            raise Killed
+
+    store = LineageStore.create(tmp_path, RUN)
+    driver = Driver(CONFIG, OneByOne(train=lost), store, Origin(RUN), watch=die)
+    driver.begin(SEED_SOURCE)
+    with pytest.raises(Killed):
+        driver.run()
+    store._release()
+    driver, _ = live(tmp_path, None)
+    check_whole(tmp_path, driver)
+    assert driver.state.seed is not None
 
 
 def test_what_was_in_flight_is_begun_again_with_its_own_number(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ directory, as on a command line.
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -196,7 +197,7 @@ class Config(_Section):
     max_slots: int | None = Field(None, ge=1)
     """At most so many experiments at a time; null uses all that the cluster has room for."""
     address: str | None = None
-    """A Ray cluster to join (`auto`, `ray://host:10001` or `host:6379`); null starts Ray on this machine alone."""
+    """A Ray cluster to join (`auto` or `host:6379`); null starts Ray on this machine alone."""
 
     @field_validator("readable", mode="before")
     @classmethod
@@ -253,12 +254,13 @@ class Config(_Section):
         return "cuda" if self.num_gpus > 0 else "cpu"
 
 
-def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def load(path: Path | None, overrides: Sequence[str] = (), direct: Mapping[str, Any] | None = None) -> Config:
     """Read a configuration file and apply `key=value` overrides (values are YAML, keys may be dotted).
 
     Args:
         path: a YAML file; None starts from the defaults.
         overrides: for instance `["population_size=8", "data.tokenizer=byte"]`; later ones win.
+        direct: values by key that are taken as they are, not as YAML; they win over all.
 
     Raises:
         ConfigError: the file is missing or not YAML, a key is unknown (the nearest known one is named), or a value is
@@ -270,6 +272,8 @@ def load(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         if not separator or not key.strip():
             raise ConfigError(f"--set {override}: expected key=value, for instance --set population_size=8")
         _set(values, key.strip().split("."), _parse(text, f"--set {override}"))
+    for key, value in (direct or {}).items():
+        _set(values, key.split("."), value)
     return validate(values, str(path) if path else "the command line")
 
 
@@ -319,9 +323,29 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as people read it (1.2): `08:00` and dates are text, and only true and false are booleans."""
+
+
+_SCALARS = {
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+}
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in (*_SCALARS, "timestamp")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _kind, (_pattern, _first) in _SCALARS.items():
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
+
+
 def _parse(text: str, origin: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin}: not valid YAML ({' '.join(str(error).split())}).") from error
 

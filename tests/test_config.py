@@ -85,6 +85,23 @@ def test_a_file_that_is_no_configuration(tmp_path: Path, text: str, says: str) -
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize("override", ["finish_by=08:00", "finish_by=22:30", "name=on", "name=2026-11-24"])
+def test_times_dates_and_words_are_text(override: str) -> None:
+    key, _, text = override.partition("=")
+    assert getattr(configuration.load(None, [override]), key) == text
+
+
+def test_numbers_and_booleans_are_numbers_and_booleans() -> None:
+    config = configuration.load(None, ["train_seconds=1e2", "seed=007", "num_gpus=.5"])
+    assert (config.train_seconds, config.seed, config.num_gpus) == (100.0, 7, 0.5)
+
+
+def test_direct_values_are_not_yaml_and_win() -> None:
+    assert configuration.load(None, ["name=a"], {"name": "123"}).name == "123"
+    with pytest.raises(ConfigError, match="name is ''"):
+        configuration.load(None, [], {"name": ""})
+
+
 def test_a_missing_file() -> None:
     with pytest.raises(ConfigError, match="there is no such configuration file"):
         configuration.load(Path("nowhere.yaml"))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -73,10 +72,10 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Evolve the seed model until the budget is spent. Ctrl-C ends gently, twice at once."""
-    extra = [f"{key}={value}" for key, value in (("name", name), ("address", address)) if value is not None]
-    if model:
-        extra.append(f"llm.models={json.dumps([{'name': each} for each in model])}")
-    settings = configuration.load(config, [*(override or ()), *extra])
+    direct: dict[str, Any] = {}
+    direct |= {key: value for key, value in (("name", name), ("address", address)) if value is not None}
+    direct |= {"llm.models": [{"name": each} for each in model]} if model else {}
+    settings = configuration.load(config, override or (), direct)
     if dry_run:
         planned = planning.budget(settings)
         show(planning.table(planned), planned, as_json)

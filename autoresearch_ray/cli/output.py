@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,7 +17,10 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-console = Console(highlight=False, soft_wrap=False)
+_PIPE_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 160
+"""Where nobody looks at columns, lines are cut late; a terminal's own width counts otherwise."""
+
+console = Console(highlight=False, soft_wrap=False, width=_PIPE_WIDTH)
 errors = Console(stderr=True, highlight=False)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from autoresearch_ray.config import Config
-from autoresearch_ray.evolution.pacing import automatic_population, capacities
+from autoresearch_ray.evolution.pacing import automatic_population, capacities, planned_experiments
 from autoresearch_ray.explore.live import duration
 from autoresearch_ray.ledger import Limits
 
@@ -38,7 +38,7 @@ def budget(config: Config) -> Budget:
         hours = needed if hours is None else min(hours, needed)
     size = config.population_size
     if isinstance(size, str):
-        size = automatic_population(limits.experiments, slots or 1)
+        size = automatic_population(planned_experiments(config, slots or 1), slots or 1)
     usd = limits.usd if config.llm.models else 0.0
     return Budget(limits.births, limits.experiments, hours, usd, slots, tuple(capacities(size, config.num_islands)))
 

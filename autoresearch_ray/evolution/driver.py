@@ -127,7 +127,7 @@ class Driver:
         self._program = program
         self._facts = tuple(facts)
         self._contract = contract_of(config)
-        self._deadline = deadline
+        self.deadline = deadline
         self.availability = Availability(len(config.llm.models), call_usd)
         self._hours_before = 0.0
         self._next_number = 1
@@ -289,7 +289,7 @@ class Driver:
         now = self.cluster.now()
         self.ledger.clock(self._hours_before + (now - self.started_at) / 3600)
         if self.stop is None:
-            self.stop = stop_reason(self.config, self.state, self.ledger, now, self._deadline)
+            self.stop = stop_reason(self.config, self.state, self.ledger, now, self.deadline)
 
     # ------------------------------------------------------------------------------------------------------- breeding
 

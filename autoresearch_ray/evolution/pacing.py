@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from autoresearch_ray.config import Config
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.variant import Operator
 
@@ -85,6 +86,17 @@ def automatic_population(experiments: int | None, slots: int) -> int:
     experiments = 1600 if experiments is None else experiments
     wanted = max(experiments // 100, slots // 4)
     return max(NEAR_GREEDY, min(wanted, experiments // 20, max(64, slots)))
+
+
+def planned_experiments(config: Config, slots: int) -> int | None:
+    """Return the trainings that a configuration's limits allow, hours included; None without a limit.
+
+    An experiment is taken for its training budget and a fifth of it, for start-up and scoring.
+    """
+    planned = [] if config.max_experiments is None else [config.max_experiments]
+    if config.max_hours is not None:
+        planned.append(max(1, round(config.max_hours * 3600 * slots / (1.2 * config.train_seconds))))
+    return min(planned, default=None)
 
 
 def capacities(population_size: int, num_islands: int) -> list[int]:

@@ -8,14 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
 
 from autoresearch_ray.evolution.noise import Noise
-from autoresearch_ray.variant import Variant, count_nodes
+from autoresearch_ray.variant import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +27,12 @@ class Member:
 
 
 def ranked(members: Sequence[Member], noise: Noise) -> list[Member]:
-    """Return the members, best first: lowest posterior mean, at a tie the simpler source, then the older birth.
+    """Return the members, best first: lowest posterior mean, at a tie the older birth.
 
-    One without a score comes last: nothing is known for it, and its first score will bring it back.
-
-    A total order as long as birth numbers differ, so that ranking does not depend on the order of the argument. Sources
-    are parsed for ties only.
+    One without a score comes last: nothing is known for it, and its first score will bring it back. A total order that
+    needs no source, so that ranking depends neither on the order of the argument nor on who has the sources at hand.
     """
-    means = sorted(((_mean(member, noise), member) for member in members), key=itemgetter(0))
-    ranking: list[Member] = []
-    for _, tied in groupby(means, key=itemgetter(0)):
-        group = [member for _, member in tied]
-        ranking += sorted(group, key=_simplicity) if len(group) > 1 else group
-    return ranking
+    return sorted(members, key=lambda member: (_mean(member, noise), member.variant.birth.number))
 
 
 def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.random.Generator) -> Member:
@@ -63,12 +53,3 @@ def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.rando
 
 def _mean(member: Member, noise: Noise) -> float:
     return noise.posterior(member.scores).mean if member.scores else math.inf
-
-
-def _simplicity(member: Member) -> tuple[int, int]:
-    return _nodes(member.variant.source), member.variant.birth.number
-
-
-@lru_cache(maxsize=1024)
-def _nodes(source: str) -> int:
-    return count_nodes(source)

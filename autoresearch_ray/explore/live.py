@@ -79,10 +79,10 @@ def _time(snapshot: Snapshot) -> Text:
 
 
 def _slots(snapshot: Snapshot) -> RenderableType:
-    table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False)
-    for style in ("bold", "cyan", "", "dim"):
-        table.add_column(style=style, no_wrap=True, overflow="ellipsis")
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, padding=(0, 1), show_header=False, pad_edge=False, expand=True)
+    for style, least in (("bold", 3), ("cyan", 7), ("", 13), ("dim", 10)):
+        table.add_column(style=style, no_wrap=True, overflow="ellipsis", min_width=least)
+    table.add_column(overflow="ellipsis", no_wrap=True, ratio=1)
     shown = [activity for activity in snapshot.activities if activity.phase != "queued"]
     for activity in shown[:_MOST_ROWS]:
         table.add_row(

@@ -105,7 +105,8 @@ def gather(lineage: Lineage) -> Progress:
 
 
 def _subtitle(lineage: Lineage, kept: int) -> str:
-    words = f"{_count(len(lineage.tables.experiments), 'experiment')} of {_count(len(lineage), 'variant')}"
+    trained = len(pc.unique(lineage.tables.experiments["variant_id"]))
+    words = f"{_count(len(lineage.tables.experiments), 'experiment')} of {_count(trained, 'variant')}"
     if kept > 1:
         words += f", {kept - 1} times a new best"
     if lineage.leader is None or lineage.seed is None or lineage.leader == lineage.seed:

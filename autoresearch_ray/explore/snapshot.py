@@ -55,9 +55,10 @@ class Snapshot:
     state: str
     """`running`, `draining`, `finished`, `stopped`, `failed`; `killed` if its driver is gone without a word."""
     started_at: float
+    """Of the whole run: now, less the time of all its sittings."""
     now: float
     ends_at: float | None
-    """When the budget will be spent at the present pace; None while nothing has ended."""
+    """When the budget will be spent at the present pace; None while nothing has ended, and once nothing more begins."""
     slots: int
     population_size: int
     islands: int
@@ -89,7 +90,7 @@ def take(driver: Driver, state: str) -> Snapshot:
     return Snapshot(
         run=driver.origin.run,
         state=state,
-        started_at=driver.started_at,
+        started_at=now - 3600 * spent.hours,
         now=now,
         ends_at=_ends_at(driver, now),
         slots=driver.cluster.slots,
@@ -105,7 +106,7 @@ def take(driver: Driver, state: str) -> Snapshot:
         best=_score(driver, driver.state.best),
         metric=config.metric.name,
         lower_is_better=config.metric.goal == "minimize",
-        activities=_activities(driver),
+        activities=_activities(driver) if state in ("running", "draining") else (),
         train_seconds=spent.train_seconds,
         slot_seconds=spent.slot_seconds,
         usd=spent.usd,
@@ -139,9 +140,11 @@ def _activities(driver: Driver) -> tuple[Activity, ...]:
 def _ends_at(driver: Driver, now: float) -> float | None:
     """Estimate the end from the slot time an experiment took so far and the time limit, whichever comes first."""
     spent, limits = driver.ledger.spent, driver.ledger.limits
-    ends = []
+    if driver.stop is not None:
+        return None
+    ends = [] if driver.deadline is None else [driver.deadline]
     if limits.hours is not None:
-        ends.append(driver.started_at + 3600 * limits.hours)
+        ends.append(now + 3600 * (limits.hours - spent.hours))
     if limits.experiments is not None and spent.experiments:
         left = limits.experiments - spent.experiments - sum(_done(run.phase) for run in driver.running.values())
         ends.append(now + max(0.0, left) * spent.slot_seconds / spent.experiments / driver.cluster.slots)

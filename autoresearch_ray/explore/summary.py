@@ -51,7 +51,8 @@ class Summary:
     experiments: int
     slots: int
     busy: float | None
-    """Part of all slot time, from the first experiment's start to the last one's end, in which a slot was busy."""
+    """Part of all slot time, from the first experiment's start to the last one's end, in which a slot was busy; of a
+    run that was resumed, since then."""
     metric: str
     sigma: float | None
     """Seed noise pooled over replicates; None without any."""
@@ -83,7 +84,7 @@ def of(folder: Path) -> Summary:
         births=_counts(lineage.statuses),
         experiments=len(lineage.tables.experiments),
         slots=moment.slots,
-        busy=busy_share(lineage.tables.experiments, moment.slots),
+        busy=busy_share(_last_sitting(lineage), moment.slots),
         metric=lineage.metric,
         sigma=lineage.sigma,
         seeded=seed is None or not ignores_seed(_scores_of(lineage, seed)),
@@ -97,6 +98,12 @@ def of(folder: Path) -> Summary:
         ),
         diff=_diff(lineage, seed, best),
     )
+
+
+def _last_sitting(lineage: Lineage) -> pa.Table:
+    experiments, events = lineage.tables.experiments, lineage.tables.events
+    starts = events.filter(pc.equal(events["kind"], "started"))["recorded_at"]
+    return experiments.filter(pc.greater_equal(experiments["started_at"], starts[-1])) if len(starts) else experiments
 
 
 def busy_share(experiments: pa.Table, slots: int) -> float | None:
@@ -138,6 +145,8 @@ def _facts(summary: Summary) -> Table:
     births = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in sorted(summary.births.items()))
     busy = "" if summary.busy is None else f"; slots busy {summary.busy:.1%} of the time"
     table.add_row("took", f"{duration(summary.seconds)} on {summary.slots} slots{busy}")
+    if not summary.births:
+        return table
     table.add_row("births", f"{sum(summary.births.values())} ({births}); {summary.experiments} experiments")
     table.add_row("seed", _score(summary.seed, summary.metric))
     if not summary.seeded:
@@ -165,10 +174,14 @@ def _way(summary: Summary) -> Text:
 def _next(summary: Summary) -> Text:
     name, best = plain(summary.run), (summary.best_id or "")[:7]
     text = Text("Look further\n", style="bold")
+    storage = "" if summary.folder.parent == Path("runs") else f" --storage {summary.folder.parent}"
+    of_best = (
+        (f"arr lineage path {best} {name}{storage}", "each step to the best"),
+        (f"arr lineage show {best} {name} --source{storage}", "everything about the best"),
+    )
     for command, what in (
-        (f"arr lineage tree {name}", "who descends from whom"),
-        (f"arr lineage path {best} {name}", "each step to the best"),
-        (f"arr lineage show {best} {name} --source", "everything about the best"),
+        (f"arr lineage tree {name}{storage}", "who descends from whom"),
+        *(of_best if best else ()),
         (f"{summary.folder}/progress.png", "a picture of every experiment"),
     ):
         text.append(f"  {command:<36}", style="cyan")

@@ -53,7 +53,8 @@ class SupervisorSettings:
     """From the end of the budget to `evaluate_bpb`, on the experiment's clock; room for the last steps. None: 5 % of
     the budget, at least 3 s."""
     longest_training_seconds: float | None = None
-    """From the first batch to `evaluate_bpb`, for a clock that does not advance. None: 3 budgets and 10 s."""
+    """From the first batch to `evaluate_bpb`, for a clock that does not advance. None: 10 budgets and 30 s, so that a
+    machine that is busy with other things is not taken for a variant that sleeps."""
     exit_seconds: float = 5.0
     """From the score to the end of the process, before it is killed."""
     gpu_share: float = 1.0
@@ -71,7 +72,7 @@ class SupervisorSettings:
     def longest_training(self) -> float:
         """The wall-clock limit of training in seconds."""
         if self.longest_training_seconds is None:
-            return 3.0 * self.train_seconds + 10.0
+            return 10.0 * self.train_seconds + 30.0
         return self.longest_training_seconds
 
 
@@ -114,7 +115,7 @@ def overdue(settings: SupervisorSettings, moments: Moments, now: float, train_se
         elif now - moments.first_batch > settings.longest_training:
             reason = (
                 f"training took longer than {settings.longest_training:g} s of wall-clock time, "
-                f"of which its clock counted {train_seconds:.1f} s"
+                f"of which its clock counted {train_seconds:.1f} s: it waits, or the machine is too busy"
             )
     elif now - moments.started > settings.startup_seconds:
         reason = f"drew no batch within {settings.startup_seconds:g} s"

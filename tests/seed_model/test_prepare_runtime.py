@@ -277,7 +277,7 @@ def test_the_next_batch_is_asked_for_before_one_is_handed_out(prepare: ModuleTyp
     asked = [message for message in supervisor.messages if message["op"] == "batch"]
     assert asked[0] == {"op": "batch", "batch": 3, "length": 20, "loss": None}
     # The request for batch n + 1 goes out while batch n - 1 is trained on, so the first loss travels with the third.
-    assert [message["loss"] for message in asked] == [None, None, 0.0, 1.0, None, None]
+    assert [message["loss"] for message in asked] == [None, None, 0.0, 1.0, math.inf, math.inf]
     assert loader.progress == 1.0
     assert list(loader) == []
     assert len([message for message in supervisor.messages if message["op"] == "batch"]) == 6

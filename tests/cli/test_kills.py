@@ -30,6 +30,7 @@ import yaml
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.replay import Replayed, replay
 from autoresearch_ray.lineage import manifest, query, snapshot
+from autoresearch_ray.lineage.journal import scan
 from autoresearch_ray.lineage.store import LineageStore, Recorded
 from autoresearch_ray.variant import Birth, Variant
 
@@ -188,6 +189,15 @@ def experiments(run: Path) -> int:
         return 0
 
 
+def proposals(run: Path) -> int:
+    """Return how many variants have a source, trained or not, as long as nothing has been sealed."""
+    try:
+        path = manifest.journal_path(manifest.lineage_folder(run), manifest.read(run).journal)
+    except RunError:
+        return 0
+    return sum("proposal" in entry for record in scan(path.read_bytes()).records for entry in json.loads(record))
+
+
 def is_active(sitting: Sitting, run: Path) -> bool:
     """Say whether that sitting has begun experiments, which it tells the live view."""
     try:
@@ -327,8 +337,8 @@ class Moment:
     """When a sitting is killed."""
 
     phase: str
-    """`start`: while it starts Ray, if not later. `seed`, `training`: after it has begun experiments. `end`: after the
-    last experiment of its budget."""
+    """`start`: while it starts Ray, if not later. `seed`: once the seed has children in the making. `training`: after
+    it has begun experiments. `end`: after the last experiment of its budget."""
     delay: float
     """Seconds after that."""
     experiments: int = 0
@@ -338,7 +348,9 @@ class Moment:
         before = experiments(run)
         if self.phase == "end":
             sitting.wait_for(lambda: experiments(run) >= limit)
-        elif self.phase != "start":
+        elif self.phase == "seed":
+            sitting.wait_for(lambda: is_active(sitting, run) and proposals(run) > 1)
+        elif self.phase == "training":
             sitting.wait_for(lambda: is_active(sitting, run) and experiments(run) >= before + self.experiments)
         time.sleep(self.delay)
 
@@ -347,7 +359,7 @@ def moments(seed: int) -> list[Moment]:
     """Draw 20 moments: the first before there is anything, the last when all is done, the others anywhere between."""
     draw = random.Random(seed)
     start = [Moment("start", draw.uniform(0.2, 7.0)) for _ in range(8)]
-    begin = [Moment("seed", draw.uniform(0.0, 1.5)) for _ in range(3)]
+    begin = [Moment("seed", draw.uniform(0.0, 1.0)) for _ in range(3)]
     middle = [Moment("training", draw.uniform(0.0, 0.7), draw.randrange(6)) for _ in range(6)]
     end = [Moment("end", draw.uniform(0.0, 2.0)) for _ in range(3)]
     mixed = start[2:] + middle
@@ -393,6 +405,7 @@ def kill_at(moment: Moment, sittings: Sittings, history: History, scratch: Path)
     if left is None:
         return
     history.seen["no experiment yet"] += not left.counted
+    history.seen["children of a seed without a score"] += 0 in left.open and len(left.proposals) > 1
     history.seen["in flight"] += len(left.open)
     history.seen["in flight with a source"] += sum(source is not None for _, source in left.open.values())
     for number, (name, source) in left.open.items():
@@ -419,6 +432,7 @@ def test_twenty_kills_of_everything_lose_nothing_and_duplicate_nothing(sittings:
     assert "warning" not in sittings.logs()  # of a damaged journal, or of git
     assert "Traceback" not in sittings.logs()
     assert history.seen["no experiment yet"] >= 2
+    assert history.seen["children of a seed without a score"] >= 1
     assert history.seen["in flight"] >= 10
     assert history.seen["in flight with a source"] >= 5
     assert history.lefts[-1].counted >= 12

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from autoresearch_ray.errors import RunError, UsageError
 from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.lineage import query
 
 FOLDER = "control"
@@ -72,7 +73,7 @@ class Controls:
 
 def _carry_out(driver: Driver, order: Order) -> str:
     if order.kind == "stop":
-        driver.drain("stopped by `autoresearch-ray stop`")
+        driver.drain(Stop("asked", "stopped by `autoresearch-ray stop`"))
         return "stopping: what trains is finished"
     if order.kind == "resize":
         driver.resize(order.population_size)

@@ -27,19 +27,20 @@ from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, Seed
 from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.replay import replay
+from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.explore import live, snapshot, summary
 from autoresearch_ray.lineage import files, manifest
 from autoresearch_ray.lineage.repository import Repository
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.operators import credentials
+from autoresearch_ray.operators import credentials, tunables
 from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
 _PROJECT_SECONDS = 2.0
 _FIXED = (
     "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
-    "seed_replicates",
+    "seed_replicates", "metric", "evolved_file", "command", "readable", "limits",
 )  # fmt: skip
 """Keys that make a run what it is: another value would mean another class, or other births."""
 
@@ -94,6 +95,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
     keys = credentials.take(os.environ)  # before Ray starts: its processes inherit the environment
     with _opened(folder, config) as lineage:
+        _same_class(lineage, origin)
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
         terms = Terms(config.llm, keys, config.max_cost_usd, _spent_usd(lineage)) if config.llm.models else None
@@ -110,12 +112,13 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
                 call_usd=cluster.readiness.call_usd,
             )
             _evolve(driver, cluster, begin, folder, as_json)
+            interrupted = driver.stop is not None and driver.stop.kind == "interrupted"
     ended = summary.of(folder)
     from autoresearch_ray.explore import report  # matplotlib takes half a second
 
     report.progress(folder)
     show(summary.render(ended), ended, as_json)
-    return 130 if ended.state == "stopped" else 0
+    return 130 if interrupted else 0
 
 
 def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None], folder: Path, as_json: bool) -> None:
@@ -129,7 +132,7 @@ def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None]
             if driver.config.llm.models:
                 driver.charge(cluster.readiness.usage)
             driver.run()
-        state = "stopped" if driver.stop is not None and driver.stop.kind == "interrupted" else "finished"
+        state = "stopped" if driver.stop is not None and driver.stop.kind in ("interrupted", "asked") else "finished"
     except KeyboardInterrupt:
         state = "stopped"
     finally:
@@ -198,7 +201,7 @@ def _interruptible(driver: Driver) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         if driver.stop is not None:
             raise KeyboardInterrupt
-        driver.drain("interrupted by Ctrl-C")
+        driver.drain(Stop("interrupted", "interrupted by Ctrl-C"))
 
     before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGINT, interrupt)
     try:
@@ -212,8 +215,10 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
     """Open the run's lineage, or make it; one whose seed is unusable is taken away again: nothing half-made stays."""
     new, storage_is_new = not folder.exists(), not folder.parent.exists()
     if new:
-        with files.translated(folder):
+        try:
             folder.mkdir(parents=True)
+        except OSError as error:
+            raise RunError(f"{folder} cannot be made ({error.strerror or error}): choose another storage.") from error
     try:
         if new:  # before the lineage makes a run of the folder: a kill in between must leave one that can be resumed
             _keep(config, folder)
@@ -221,8 +226,8 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
             if not new:
                 _keep(config, folder)
             yield lineage
-    except (UsageError, StorageError) as error:
-        if new and (isinstance(error, UsageError) or not manifest.exists(folder)):
+    except (UsageError, StorageError, KeyboardInterrupt) as error:  # interrupted while Ray starts: nothing has begun
+        if new and (not isinstance(error, StorageError) or not manifest.exists(folder)):
             shutil.rmtree(folder, ignore_errors=True)
         if storage_is_new:
             with contextlib.suppress(OSError):  # another run has begun in it
@@ -298,6 +303,22 @@ def _spent_usd(lineage: LineageStore) -> float:
         return 0.0
 
 
+def _same_class(lineage: LineageStore, origin: Origin) -> None:
+    """Refuse to go on with a run under conditions that make its scores incomparable.
+
+    Raises:
+        RunError: the data, prepare.py, torch or the slots are not what they were.
+    """
+    for recorded in lineage.replay(["events"]):
+        before, data = recorded.row["class"], recorded.row["data_hash"]
+        if (before, data) != (origin.hardware_class, origin.data_hash):
+            raise RunError(
+                f"{lineage.run} cannot go on: its scores were measured under {before!r}, and new ones would be under "
+                f"{origin.hardware_class!r}. Put back what has changed, or start a new run."
+            )
+        return
+
+
 def _seed_source(config: Config) -> str:
     path = config.seed_model / config.evolved_file
     try:
@@ -309,6 +330,10 @@ def _seed_source(config: Config) -> str:
     reason = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")(source).refusal
     if reason:
         raise SeedError(f"{path} cannot be trained: {reason}.")
+    if not config.llm.models and not (path.suffix == ".py" and tunables.find(source)):
+        raise SeedError(
+            f"{path} has no ALL_CAPS numbers that could be turned: write some, as in LR = 0.01, or name a --model."
+        )
     return source
 
 

@@ -253,6 +253,19 @@ class RayCluster:
         """Queue a training task; Ray starts it as soon as a slot is free."""
         self._pending[self._train.remote(self._trainer, experiment)] = _Pending("train", experiment)
 
+    def withdraw(self, experiment_ids: Sequence[str]) -> list[str]:
+        """Cancel training tasks that wait for a slot."""
+        wanted = set(experiment_ids)
+        queued = {
+            reference: pending.subject.experiment_id
+            for reference, pending in self._pending.items()
+            if pending.kind == "train" and pending.subject.experiment_id in wanted
+        }
+        for reference in queued:
+            ray.cancel(reference)
+            del self._pending[reference]
+        return list(queued.values())
+
     # ------------------------------------------------------------------------------------------------------- events
 
     def next_event(self, timeout: float) -> Event | None:
@@ -279,7 +292,7 @@ class RayCluster:
             return
         except ray.exceptions.RayError as error:
             del self._pending[reference]
-            self._failed(pending, _sentence(error))
+            self._failed(pending, error)
             return
         if pending.kind == "train" and not isinstance(value, Result):
             place, phase = value
@@ -290,11 +303,13 @@ class RayCluster:
             self._spent_usd += value.usage.usd
         self._events.append(_event(pending, value))
 
-    def _failed(self, pending: _Pending, reason: str) -> None:
+    def _failed(self, pending: _Pending, error: ray.exceptions.RayError) -> None:
+        reason = _sentence(error)
         if pending.kind == "train":
             self._events.append(Measured(pending.subject.experiment_id, _lost(reason)))
         elif pending.kind == "propose":
-            self._open_desk()
+            if not isinstance(error, ray.exceptions.RayTaskError):  # the actor is gone, not only this call
+                self._open_desk()
             self._events.append(Proposed(pending.subject, Failure(f"The operator's process failed: {reason}")))
         else:  # whatever else that island was asked died with it: one event for all
             island = pending.subject

@@ -115,6 +115,10 @@ class Cluster(Protocol):
         """Queue an experiment for the next free slot: answered by any number of `Progressed` and one `Measured`."""
         ...
 
+    def withdraw(self, experiment_ids: Sequence[str]) -> list[str]:
+        """Take experiments back that have not begun; return those of them that could be. No event follows for these."""
+        ...
+
     def next_event(self, timeout: float) -> Event | None:
         """Return the next event, waiting at most `timeout` seconds; None if there was none."""
         ...

@@ -44,6 +44,7 @@ from autoresearch_ray.evolution.pacing import (
     SteadyState,
     automatic_population,
     capacities,
+    planned_experiments,
     ready_ahead,
     width,
 )
@@ -76,6 +77,7 @@ class Driver:
         islands: what each may hold, and has been asked.
         availability: whether language models may be asked.
         stop: why nothing new is started any more; None while the search goes on.
+        halted: set it to end `run` between two events, whatever is in flight; `resume` begins that again.
         watch: called after every batch of events, before the loop waits for more.
     """
 
@@ -118,10 +120,11 @@ class Driver:
         self.ended: list[Ended] = []
         size = config.population_size
         if isinstance(size, str):
-            size = automatic_population(config.max_experiments, cluster.slots)
+            size = automatic_population(planned_experiments(config, cluster.slots), cluster.slots)
         self.islands = Archipelago(cluster, config, self.state, capacities(size, config.num_islands))
         self.started_at = cluster.now()
         self.stop: Stop | None = None
+        self.halted = False
         self.ready: deque[Running] = deque()
         self._inspect = inspect
         self._program = program
@@ -236,9 +239,13 @@ class Driver:
             if self.stop is None:
                 self._breed()
                 self._dispatch()
+            else:
+                self._withdraw()
             self.lineage.commit()
             self.watch(self)
             self.ended.clear()
+            if self.halted:
+                return
             if not self.running and not self._proposing and (self.stop is not None or not self.waiting):
                 return
             event = self.cluster.next_event(1.0)
@@ -246,12 +253,17 @@ class Driver:
                 self._take(event)
                 if self.stop is None:
                     self._dispatch()
-                event = self.cluster.next_event(0.0)
+                event = None if self.halted else self.cluster.next_event(0.0)
 
-    def drain(self, sentence: str) -> None:
+    def drain(self, stop: Stop) -> None:
         """Start nothing more; what trains is finished, and what waits is left for `resume`."""
-        if self.stop is None:
-            self.stop = Stop("interrupted", sentence)
+        self.stop = self.stop or stop
+
+    def _withdraw(self) -> None:
+        """Take back what was handed to the cluster and has not begun, for `resume`."""
+        queued = [name for name, run in self.running.items() if run.phase is None]
+        for name in self.cluster.withdraw(queued) if queued else ():
+            self.ready.appendleft(self.running.pop(name))
 
     def resize(self, population_size: int) -> None:
         """Let the islands hold so many members in all, from now on; the worst are evicted where that is fewer.

@@ -17,6 +17,9 @@ from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior
 from autoresearch_ray.evolution.pacing import Tally
 from autoresearch_ray.variant import Birth, Result, Status, Variant
 
+_SHORTLISTED = 64
+"""Variants among which the next best is looked for when a replicate makes the best worse."""
+
 Goal = Literal["minimize", "maximize"]
 
 
@@ -65,6 +68,7 @@ class State:
         self._sequences = array("q")
         self._replicates: dict[int, tuple[float, ...]] = {}
         self._sources: dict[int, int] = {}
+        self._shortlist: dict[int, Standing] = {}
         self._pairs: set[frozenset[int]] = set()
 
     def crossed(self, first: int, second: int) -> bool:
@@ -148,8 +152,13 @@ class State:
     def _rank(self, standing: Standing) -> None:
         if standing.number == 0:
             self.seed = standing
+        self._shortlist[standing.number] = standing
+        if len(self._shortlist) > 2 * _SHORTLISTED:
+            best_first = sorted(self._shortlist.values(), key=lambda known: self.posterior(known).mean)
+            self._shortlist = {known.number: known for known in best_first[:_SHORTLISTED]}
         if self.best is not None and self.best.number == standing.number:
-            self.best = standing
+            # A replicate may have made the best worse than another.
+            self.best = min(self._shortlist.values(), key=lambda known: self.posterior(known).mean)
         elif self.best is None or self.posterior(standing).mean < self.posterior(self.best).mean:
             self.best, self.since_best = standing, 0
 

@@ -17,7 +17,7 @@ from autoresearch_ray.ledger import Ledger
 class Stop:
     """Why nothing new is started any more."""
 
-    kind: Literal["interrupted", "hours", "deadline", "target", "plateau"]
+    kind: Literal["interrupted", "asked", "hours", "deadline", "target", "plateau"]
     sentence: str
 
 

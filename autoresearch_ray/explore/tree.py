@@ -274,7 +274,7 @@ def _headline(shown: dict[str, Any]) -> Text:
     if leader is not None:
         what = "champion" if shown["confirmed"] else "best, unconfirmed:"
         head.append(f"; {what} {text.short(leader['variant_id'])} {text.number(leader['val_bpb'])}")
-        if shown["gain"] is not None:
+        if shown["gain"] is not None and leader["parents"]:
             head.append(f", {text.signed(shown['gain'], lower=leader['lower_is_better'])} against the seed")
     head.no_wrap = False
     return head

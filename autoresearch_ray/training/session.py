@@ -160,6 +160,8 @@ class Session:
     def _begin_scoring(self, wanted: Evaluate) -> Answer | AskScorer:
         if self.moments.evaluate is not None:
             return {"error": "evaluate_bpb scores once"}
+        if self.moments.first_batch is None:
+            return self._crash("called evaluate_bpb without drawing a batch: nothing was trained")
         self.tick()
         self.moments.evaluate = self._now()
         self.record.parameters = wanted.parameters

@@ -11,6 +11,7 @@ from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ClusterError, SeedError
 from autoresearch_ray.evolution.driver import LOST_LIMIT, Driver
 from autoresearch_ray.evolution.replay import replay
+from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Experiment, Operator, Result, Status
@@ -244,7 +245,7 @@ def test_draining_starts_nothing_more(tmp_path: Path) -> None:
 
     def stop(driver: Driver) -> None:
         if driver.ledger.spent.experiments >= 10:
-            driver.drain("enough")
+            driver.drain(Stop("asked", "enough"))
 
     driver = Driver(config, cluster, store, Origin(RUN), watch=stop)
     driver.begin(SEED_SOURCE)

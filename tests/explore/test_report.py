@@ -60,7 +60,8 @@ def test_what_is_drawn(run: Path, lineage: Lineage) -> None:
     assert shown.means[-1] == np.nanmin(lineage.means[lineage.completed])
     assert shown.seed == pytest.approx(lineage.means[0])
     assert "120" not in shown.title
-    assert f"{len(lineage.tables.experiments)} experiments of {len(set(lineage.tables.experiments["variant_id"].to_pylist()))} variants" in shown.subtitle
+    trained = len(set(lineage.tables.experiments["variant_id"].to_pylist()))
+    assert f"{len(lineage.tables.experiments)} experiments of {trained} variants" in shown.subtitle
     assert "champion" in shown.subtitle
     assert "±" in shown.subtitle
 

@@ -127,7 +127,7 @@ def test_an_empty_run_and_a_run_with_a_seed_only(tmp_path: Path, printed) -> Non
         evolution = synthetic.Evolution(run="run")
         evolution.record(store, 1)
         lines = printed(tree.draw(tree.phylogeny(Lineage.open(tmp_path / "run"))))
-    assert len(lines) == 4
+    assert len(lines) == 3
     assert "unconfirmed" in lines[0]
 
 

@@ -12,7 +12,7 @@ from small_data import make_data
 
 from autoresearch_ray.training import memory
 from autoresearch_ray.training.data import TrainingOrder, open_data
-from autoresearch_ray.training.limits import SupervisorSettings
+from autoresearch_ray.training.limits import SupervisorSettings, Verdict
 from autoresearch_ray.training.protocol import Batch, Evaluate, Hello, Logits, Message, ProtocolViolation
 from autoresearch_ray.training.session import CURVE_POINTS, REGION_BYTES, AskScorer, Session, bits_per_byte, greeting
 from autoresearch_ray.variant import Status
@@ -156,7 +156,15 @@ def test_the_curve_keeps_at_most_100_points_spread_evenly(greeted: Stage, count:
     assert greeted.session.record.loss == count - 1
 
 
+def test_a_model_that_was_never_trained_is_not_scored(greeted: Stage) -> None:
+    greeted.answer(EVALUATE)
+    assert greeted.session.verdict == Verdict(
+        Status.CRASHED, "called evaluate_bpb without drawing a batch: nothing was trained"
+    )
+
+
 def test_a_model_is_scored_once_and_gets_no_batches_after(greeted: Stage) -> None:
+    greeted.answer(Batch(1, T, None))
     greeted.clock.read = 3.0
     assert greeted.answer(EVALUATE) == AskScorer({"op": "begin", "dtype": "float32"})
     greeted.clock.read = 9.0
@@ -172,6 +180,7 @@ def test_a_model_is_scored_once_and_gets_no_batches_after(greeted: Stage) -> Non
 def test_logits_come_only_when_asked_for(greeted: Stage) -> None:
     with pytest.raises(ProtocolViolation, match="not asked for"):
         greeted.answer(Logits())
+    greeted.answer(Batch(1, T, None))
     greeted.answer(EVALUATE)
     with pytest.raises(ProtocolViolation, match="not asked for"):
         greeted.answer(Logits())

@@ -202,7 +202,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next_variants(strict
     expected = run(strict, SCORED).val_bpb
     assert strict._crew is not None
     os.kill(strict._crew.scorer_pid, signal.SIGSTOP)
-    late = run(strict, GREETED + "evaluate(dtype='bfloat16')")
+    late = run(strict, GREETED + "batch(); evaluate(dtype='bfloat16')")
     os.kill(strict._crew.scorer_pid, signal.SIGCONT)
     assert late.reason.startswith("scoring took longer")
     assert run(strict, SCORED).val_bpb == expected
@@ -231,7 +231,7 @@ def test_a_crash_after_the_score_does_not_matter(supervisor: Supervisor) -> None
         (BY_HAND + "channel.sendall(b'x' * 10**7); time.sleep(1e6)", "longer than 65536 bytes"),
         (
             GREETED
-            + "line = json.dumps({'op': 'evaluate', 'parameters': 1, 'dtype': 'float32'})\n"
+            + "batch(); line = json.dumps({'op': 'evaluate', 'parameters': 1, 'dtype': 'float32'})\n"
             + "channel.sendall(2 * (line.encode() + b'\\n')); time.sleep(1e6)",
             "before the last one was answered|scores once",
         ),

@@ -107,8 +107,9 @@ def _experiments(tmp_path: Path) -> int:
     return len(snapshot.read(tmp_path / "runs" / "long").experiments)
 
 
-def test_ctrl_c_finishes_what_trains(running: subprocess.Popen[str], tmp_path: Path) -> None:
-    running.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_end_finishes_what_trains(running: subprocess.Popen[str], tmp_path: Path, number: int) -> None:
+    running.send_signal(number)
     output, errors = running.communicate(timeout=120)
     assert running.returncode == 130, errors
     assert "long: stopped" in output
@@ -116,6 +117,17 @@ def test_ctrl_c_finishes_what_trains(running: subprocess.Popen[str], tmp_path: P
     trained = {row["variant_id"] for row in tables.experiments.to_pylist()}
     assert {row["variant_id"] for row in tables.variants.to_pylist() if row["status"] == "completed"} == trained
     assert json.loads((tmp_path / "runs" / "long" / "live.json").read_text())["state"] == "stopped"
+
+
+def test_a_run_does_not_go_on_under_another_class(prepared: Path, tmp_path: Path) -> None:
+    assert arr("run", "-c", prepared, "--name", "mar5", "--set", "max_experiments=3").returncode == 0
+    refused = arr("resume", "mar5", "--storage", tmp_path / "runs", "--set", "train_seconds=2")
+    assert (refused.returncode, "cannot change within a run" in refused.stderr) == (2, True)
+    path = tmp_path / "runs" / "mar5" / "config.yaml"
+    path.write_text(path.read_text().replace("train_seconds: 1.0", "train_seconds: 2.0"))
+    refused = arr("resume", "mar5", "--storage", tmp_path / "runs")
+    assert refused.returncode == 2, refused.stdout
+    assert "cannot go on: its scores were measured under" in refused.stderr
 
 
 def test_a_second_ctrl_c_stops_now_and_loses_nothing_finished(running: subprocess.Popen[str], tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from autoresearch_ray.evolution.cluster import (
     Progressed,
     Proposed,
 )
-from autoresearch_ray.evolution.flight import Ended, Running, made, seed_error
+from autoresearch_ray.evolution.flight import Ended, Running, Trainings, experiment_name, made, seed_error
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.pacing import (
@@ -138,7 +138,7 @@ class Driver:
         self._asked_at: dict[int, float] = {}
         self._operator_seconds = 0.0
         self._losses: Counter[str] = Counter()
-        self._trainings: Counter[str] = Counter()
+        self._trainings = Trainings()
         self._unended: set[int] = set()
         self._memory = Memory(lineage, self.state)
 
@@ -175,6 +175,7 @@ class Driver:
         self.lineage.reserve(birth)
         self.lineage.propose(seed)
         self.state.conceived(0, (), found.identity)
+        self._unended.add(0)
         self._found(Member(seed, ()), [[Member(seed, ())] for _ in self.islands.capacities])
         self._replicate_seed(seed, found.identity)
 
@@ -220,7 +221,7 @@ class Driver:
 
     def _replicate_seed(self, seed: Variant, identity: str, least: int = 0) -> None:
         """Queue the trainings that the seed still lacks, lost ones counted as done; at `least` so many."""
-        for _ in range(max(least, self.config.seed_replicates - self._trainings[seed.variant_id])):
+        for _ in range(max(least, self.config.seed_replicates - self._trainings.count(seed.variant_id))):
             if self.ledger.reserve_experiment():
                 self._enqueue(seed, identity)
 
@@ -415,6 +416,7 @@ class Driver:
             return
         self.lineage.propose(variant)
         self.state.conceived(birth.number, tuple(parent.birth.number for parent in parents), found.identity)
+        self._unended.add(birth.number)
         self._memory.keep(variant)
         self._enqueue(variant, found.identity)
 
@@ -463,12 +465,9 @@ class Driver:
 
     def _enqueue(self, variant: Variant, identity: str) -> None:
         """Put a variant's next training behind what waits for a slot; the ledger has reserved it already."""
-        number, replicate = variant.birth.number, self._trainings[variant.variant_id]
-        self._trainings[variant.variant_id] += 1
-        if replicate == 0:
-            self._unended.add(number)
+        number, replicate = variant.birth.number, self._trainings.take(variant.variant_id)
         seed = entropy(self.config.seed, number, TRAINING + replicate) % 2**31
-        name = f"{variant.variant_id}-{replicate}"
+        name = experiment_name(variant.variant_id, replicate)
         self.ready.append(Running(Experiment(name, variant.variant_id, variant.source, seed), variant, identity))
 
     def _end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
@@ -478,7 +477,7 @@ class Driver:
         self.state.born(variant.birth, status, self.lineage.append("variants", row))
         self._unended.discard(number)
         if number:
-            self._trainings.pop(variant.variant_id, None)
+            self._trainings.forget(variant.variant_id)
             self._losses.pop(variant.variant_id, None)
         if status in (Status.REJECTED, Status.OPERATOR_FAILED):
             self._note(variant, status, reason, None)

@@ -26,6 +26,38 @@ class Running:
     place: str = ""
 
 
+class Trainings:
+    """Which trainings variants have had, or are having: replicates, numbered from 0. A kill can leave holes."""
+
+    def __init__(self) -> None:
+        self._taken: dict[str, set[int]] = {}
+
+    def take(self, variant_id: str) -> int:
+        """Return the number of the variant's next training: the first that is not taken, and take it."""
+        taken = self._taken.setdefault(variant_id, set())
+        free = next(number for number in range(len(taken) + 1) if number not in taken)
+        taken.add(free)
+        return free
+
+    def note(self, experiment_id: str) -> None:
+        """Take the number that a recorded experiment has, which `experiment_name` gave it."""
+        variant_id, _, number = experiment_id.rpartition("-")
+        self._taken.setdefault(variant_id, set()).add(int(number))
+
+    def count(self, variant_id: str) -> int:
+        """Return how many are taken."""
+        return len(self._taken.get(variant_id, ()))
+
+    def forget(self, variant_id: str) -> None:
+        """Forget a variant that will not be trained again."""
+        self._taken.pop(variant_id, None)
+
+
+def experiment_name(variant_id: str, number: int) -> str:
+    """Return the id of a variant's training."""
+    return f"{variant_id}-{number}"
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """What came of a birth or a replicate."""

@@ -5,11 +5,11 @@ Owns the fold over stored rows. Does not own what a row means to the standings (
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from autoresearch_ray.evolution.flight import Trainings
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.state import State, homes
 from autoresearch_ray.ledger import Spent
@@ -35,8 +35,8 @@ class Replayed:
     """Of the next birth."""
     numbers: dict[str, int]
     """The number of every birth that has ended, and of the seed, by variant id."""
-    trainings: Counter[str]
-    """Experiments so far of the seed and of each variant that has not ended, by variant id."""
+    trainings: Trainings
+    """Those so far of the seed and of each variant that has not ended."""
 
 
 def replay(lineage: LineageStore) -> Replayed:
@@ -66,7 +66,7 @@ class _Fold:
         self._state = State()  # until the first row, which says what the run's goal is
         self._capacities: list[int] = []
         self._islands: list[Island] = []
-        self._trainings: Counter[str] = Counter()
+        self._trainings = Trainings()
         self._spent = Spent()
         self._sitting: datetime | None = None
         self._last: datetime | None = None
@@ -111,7 +111,7 @@ class _Fold:
         if status is Status.COMPLETED:
             self._unscored[variant.variant_id] = variant
         if variant.birth.number:
-            self._trainings.pop(variant.variant_id, None)
+            self._trainings.forget(variant.variant_id)
 
     def _measured(self, row: Row) -> None:
         self._seen(row["ended_at"])
@@ -124,7 +124,7 @@ class _Fold:
         )
         seed = self._founder.variant
         if name == seed.variant_id or name not in self._numbers:
-            self._trainings[name] += 1
+            self._trainings.note(row["experiment_id"])
         variant = self._unscored.pop(name, seed if name == seed.variant_id else None)
         result = schema.result_of(row)
         if variant is None:  # lost before its birth ended, or not scored

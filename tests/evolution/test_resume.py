@@ -174,6 +174,36 @@ def test_a_seed_whose_trainings_were_all_lost_is_trained_all_the_same(tmp_path: 
     assert driver.state.seed is not None
 
 
+class LatestFirst(OneByOne):
+    """Ends the latest training first, and never finds parents."""
+
+    def mate(self, *question: Any) -> None:
+        pass
+
+    def train(self, experiment: Experiment) -> None:
+        super().train(experiment)
+        self._queue.rotate(1)
+
+
+def test_a_replicate_that_ended_before_the_first_training_is_not_repeated(tmp_path: Path) -> None:
+    def die(driver: Driver) -> None:
+        if driver.state.experiments[Status.COMPLETED]:
+            raise Killed
+
+    store = LineageStore.create(tmp_path, RUN)
+    driver = Driver(CONFIG, LatestFirst(), store, Origin(RUN), watch=die)
+    driver.begin(SEED_SOURCE)
+    with pytest.raises(Killed):
+        driver.run()
+    store._release()
+    [first] = rows(tmp_path, "experiments")
+    assert first["experiment_id"].endswith("-1")
+    driver, cluster = live(tmp_path, None)
+    check_whole(tmp_path, driver)
+    assert [experiment.experiment_id for experiment in cluster.experiments[:1]] == [f"{first['variant_id']}-0"]
+    assert len({row["seed"] for row in rows(tmp_path, "experiments") if row["variant_id"] == first["variant_id"]}) == 2
+
+
 def test_what_was_in_flight_is_begun_again_with_its_own_number(tmp_path: Path) -> None:
     found = Counter[str]()
     for life in range(30, 36):

@@ -38,6 +38,7 @@ from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
 _PROJECT_SECONDS = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FIXED = (
     "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
     "seed_replicates", "metric", "evolved_file", "command", "readable", "limits",
@@ -133,8 +134,6 @@ def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None]
                 driver.charge(cluster.readiness.usage)
             driver.run()
         state = "stopped" if driver.stop is not None and driver.stop.kind in ("interrupted", "asked") else "finished"
-    except KeyboardInterrupt:
-        state = "stopped"
     finally:
         try:
             snapshot.write(snapshot.take(driver, state), folder)
@@ -196,18 +195,23 @@ class _View:
 
 @contextlib.contextmanager
 def _interruptible(driver: Driver) -> Iterator[None]:
-    """First Ctrl-C: nothing new is started and what trains is finished. Second: stop now."""
+    """First Ctrl-C: nothing new is started and what trains is finished. Second: stop within a second.
+
+    A terminal that goes away and a polite kill, as service managers send it, count as Ctrl-C. Never an exception: it
+    could strike between two rows that belong together.
+    """
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         if driver.stop is not None:
-            raise KeyboardInterrupt
+            driver.halted = True
         driver.drain(Stop("interrupted", "interrupted by Ctrl-C"))
 
-    before: Callable[[int, FrameType | None], Any] | int | None = signal.signal(signal.SIGINT, interrupt)
+    before: dict[int, Any] = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

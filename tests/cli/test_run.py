@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -32,7 +31,6 @@ def prepared(quick: Path) -> Path:
 
 
 def test_a_run_from_beginning_to_end(prepared: Path, tmp_path: Path) -> None:
-    before = {process.pid for process in psutil.process_iter()}
     ended = arr("run", "-c", prepared, "--name", "mar5", "--set", "crossover_probability=0.3")
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "runs" / "mar5"
@@ -47,8 +45,6 @@ def test_a_run_from_beginning_to_end(prepared: Path, tmp_path: Path) -> None:
     assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
     assert yaml.safe_load((folder / "config.yaml").read_text())["max_experiments"] == 6
     _look_around(tmp_path / "runs")
-    left = [p for p in psutil.process_iter(["name", "cmdline"]) if p.pid not in before and _ours(p)]
-    assert not left, left
 
 
 def _look_around(storage: Path) -> None:
@@ -64,23 +60,17 @@ def _look_around(storage: Path) -> None:
     assert len(rows) == 5
 
 
-def _ours(process: psutil.Process) -> bool:
-    return any(
-        word in " ".join(process.info["cmdline"] or []) for word in ("raylet", "gcs_server", "autoresearch", "ray::")
-    )
-
-
 def test_a_seed_that_crashes_shows_its_traceback_and_leaves_no_run(prepared: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     root = Path(__file__).parents[2] / "seed_model"
     (model / "prepare.py").write_text((root / "prepare.py").read_text())
-    text = "from prepare import evaluate_bpb, make_dataloader\nmake_dataloader, evaluate_bpb\nprint(1 // 0)\n"
+    text = "from prepare import evaluate_bpb, make_dataloader\nLR = 0.1\nmake_dataloader, evaluate_bpb\nprint(1 // 0)\n"
     (model / "train.py").write_text(text)
     ended = arr("run", "-c", prepared, "--set", f"seed_model={model}", "--name", "bad")
     assert ended.returncode == 2, ended.stdout
     assert "ZeroDivisionError" in ended.stderr
-    assert "line 3" in ended.stderr
+    assert "line 4" in ended.stderr
     assert not (tmp_path / "runs" / "bad").exists()
 
 
@@ -107,7 +97,7 @@ def _experiments(tmp_path: Path) -> int:
     return len(snapshot.read(tmp_path / "runs" / "long").experiments)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_polite_end_finishes_what_trains(running: subprocess.Popen[str], tmp_path: Path, number: int) -> None:
     running.send_signal(number)
     output, errors = running.communicate(timeout=120)

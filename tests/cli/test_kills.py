@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -97,7 +98,9 @@ class Sitting:
 
     def kill(self) -> None:
         """Kill the driver and all others, those too that came to be meanwhile, as a power cut would."""
-        for process in sorted(self.members(), key=lambda process: process.pid != self.driver.pid):
+        everybody = self.members()
+        scratch = {folder for process in everybody for folder in _scratch(process)}
+        for process in sorted(everybody, key=lambda process: process.pid != self.driver.pid):
             _kill(process)
         self.driver.wait()
         deadline = time.monotonic() + 60
@@ -105,6 +108,8 @@ class Sitting:
             assert time.monotonic() < deadline, left
             for process in left:
                 _kill(process)
+        for folder in scratch:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -117,6 +122,13 @@ class Sitting:
         """Wait for its own end and return what it printed."""
         self.driver.wait(PATIENCE)
         return self.log.read_text()
+
+
+def _scratch(process: psutil.Process) -> list[str]:
+    """Return the temporary folders that its command line names, which nobody is left to delete."""
+    with contextlib.suppress(psutil.Error):
+        return re.findall(r"/tmp/(?:arr|autoresearch)-\w{8}(?=/|\s|$)", " ".join(process.cmdline()))
+    return []
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -95,11 +95,11 @@ def _nowhere(secret: str, folder: Path, ended: subprocess.CompletedProcess[str])
 def test_a_cap_is_kept_and_the_search_goes_on_without(server: llm_server.Server, quick: Path, tmp_path: Path) -> None:
     assert arr("prepare", "-c", quick).returncode == 0
     server.reset()
-    words = ["--set", "max_experiments=12", "--set", "llm.parameters_share=0", "--set", "max_cost_usd=0.25"]
+    words = ["--set", "max_experiments=12", "--set", "llm.parameters_share=0", "--set", "max_cost_usd=0.13"]
     ended = arr("run", "-c", quick, "--name", "cap", *words, "--set", "train_seconds=0.5", *model(server))
     assert ended.returncode == 0, ended.stderr
     rows = snapshot.read(tmp_path / "runs" / "cap").variants.to_pylist()
-    assert sum(row["llm_usd"] for row in rows) <= 0.25
+    assert sum(row["llm_usd"] for row in rows) <= 0.13
     assert {"mutation", "parameters"} <= {row["operator"] for row in rows}
     assert json.loads((tmp_path / "runs" / "cap" / "live.json").read_text())["experiments"] == 12
 

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from autoresearch_ray.errors import ConfigError
+from autoresearch_ray.operator_config import LlmConfig as LlmConfig
+from autoresearch_ray.operator_config import ModelConfig as ModelConfig
+from autoresearch_ray.operator_config import OperatorConfig as OperatorConfig
+from autoresearch_ray.operator_config import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class DataConfig(_Section):
+class DataConfig(Section):
     """What is trained on and scored on; prepared once into packed rows of `sequence_length` + 1 tokens."""
 
     corpus: str = "python"
@@ -48,7 +48,7 @@ class DataConfig(_Section):
     """Where the prepared rows are kept; by default a folder of the cache named after these settings."""
 
 
-class MetricConfig(_Section):
+class MetricConfig(Section):
     """How a variant gets its score; `metric: reported` alone is short for `metric: {kind: reported}`."""
 
     kind: Literal["scored", "reported"] = "scored"
@@ -65,7 +65,7 @@ class MetricConfig(_Section):
         return {"kind": value} if isinstance(value, str) else value
 
 
-class LimitsConfig(_Section):
+class LimitsConfig(Section):
     """What a variant may not exceed, measured or counted from outside; null is no limit."""
 
     peak_memory_gb: float | None = Field(None, gt=0)
@@ -74,50 +74,7 @@ class LimitsConfig(_Section):
     """Millions of parameters, as the variant's process counts them or its block says."""
 
 
-class ModelConfig(_Section):
-    """One language model that breeds."""
-
-    name: str = Field(min_length=1)
-    """As LiteLLM names it, provider first: `anthropic/claude-sonnet-4-5`, `openai/gpt-5-mini`, `ollama/qwen3`."""
-    weight: float = Field(1.0, gt=0)
-    """How often this model is asked, relative to the others' weights."""
-    usd_per_million_input: float | None = Field(None, ge=0)
-    """Dollars for a million prompt tokens; null takes LiteLLM's table, and `max_cost_usd` needs one of the two."""
-    usd_per_million_output: float | None = Field(None, ge=0)
-    """Dollars for a million tokens of replies, reasoning included; given together with `usd_per_million_input`."""
-    temperature: float | None = Field(None, ge=0.0, le=2.0)
-    """Randomness of the replies: 0 repeats itself, 2 rambles; null is the provider's default."""
-    max_output_tokens: int = Field(16_384, ge=256)
-    """Longest reply, reasoning included. Each call reserves so many under `max_cost_usd`; too few cut replies short."""
-    timeout_seconds: float = Field(300.0, gt=0, le=3600)
-    """Wall-clock allowance of one call. A call that takes longer is given up, and paid for as if it had answered."""
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelConfig:
-        if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
-            raise ValueError(
-                f"the price of {self.name} is half: "
-                "usd_per_million_input and usd_per_million_output must be given together"
-            )
-        return self
-
-
-class LlmConfig(_Section):
-    """The language models that mutate and cross over. Without models the run is offline."""
-
-    models: tuple[ModelConfig, ...] = ()
-    """One or several; each birth asks one, chosen by weight. Empty: no language model, no key, no cost."""
-    api_base: str | None = None
-    """Address of an OpenAI-compatible server, as in `http://127.0.0.1:8000/v1`; null asks the provider's own."""
-    max_prompt_tokens: int = Field(32_000, ge=1000)
-    """Longest prompt. What is left out of a longer one is said in operators/prompt.py; ideas go first."""
-    retries: int = Field(3, ge=0, le=10)
-    """Further attempts after a failure that may pass (rate limit, server error, time-out), with growing pauses."""
-    parameters_share: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of one-parent births that turn numbers without a language model. 0 asks for each birth; 1 never does."""
-
-
-class Config(_Section):
+class Config(Section):
     """A run's whole configuration."""
 
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -141,6 +98,9 @@ class Config(_Section):
     limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
     llm: LlmConfig = LlmConfig()
+    operator: OperatorConfig = OperatorConfig()
+    """Who is asked for what needs more than turning numbers: `models` (those of `llm`), `inbox`, or a coding agent, as
+    `claude` or `{command: [my-agent, --print]}`."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Seeds every random decision. The same seed and the same order of completion give the same births."""
 
@@ -212,6 +172,8 @@ class Config(_Section):
             raise ValueError("the run would never end: set one of max_experiments, max_births, max_hours")
         if 0 < self.num_gpus < 1 and abs(round(1 / self.num_gpus) - 1 / self.num_gpus) > 1e-6:
             raise ValueError(f"num_gpus is {self.num_gpus}: must divide a GPU evenly, as 0.5, 0.25 or 0.125 do")
+        if self.operator.kind != "models" and self.llm.models:
+            raise ValueError(f"operator is {self.operator.kind!r}: llm.models must be empty then, or operator 'models'")
         self._check_metric()
         return self
 
@@ -242,6 +204,11 @@ class Config(_Section):
         if self.command is None:
             return ("python", self.evolved_file)
         return tuple(shlex.split(self.command)) if isinstance(self.command, str) else self.command
+
+    @property
+    def language(self) -> bool:
+        """Whether there is anybody to ask: a language model, an agent or a person."""
+        return bool(self.llm.models) or self.operator.kind != "models"
 
     @property
     def threads(self) -> int:

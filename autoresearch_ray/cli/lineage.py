@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,9 @@ from autoresearch_ray.lineage import git_export, query
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.variant import Operator, Status
 
-app = typer.Typer(help="Explore a run's lineage: tree, show, diff, path, best, search, export.", no_args_is_help=True)
+app = typer.Typer(
+    help="Explore a run's lineage: tree, show, diff, path, best, search, sql, export.", no_args_is_help=True
+)
 export_app = typer.Typer(help="Write the lineage in another form.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
 
@@ -28,12 +31,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 RUNS = Path("runs")
 
 
+class Table(str, Enum):
+    """The tables of a lineage, as options name them."""
+
+    VARIANTS = "variants"
+    EXPERIMENTS = "experiments"
+    CHAMPIONS = "champions"
+    EVENTS = "events"
+
+
 @app.command("tree")
 def show_tree(
     run: RunName = None,
     island: Annotated[int | None, typer.Option(min=0, help="Only this island's births.")] = None,
     operator: Annotated[Operator | None, typer.Option(help="Only this operator's births.")] = None,
     status: Annotated[Status | None, typer.Option(help="Only births that ended so.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only births by this language model.")] = None,
     generation: Annotated[str | None, typer.Option(metavar="N or N-M", help="Only these generations.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Draw what led nowhere too.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="Draw at most so many variants.")] = 200,
@@ -41,9 +54,8 @@ def show_tree(
     as_json: Json = False,
 ) -> None:
     """Draw who descends from whom; what led nowhere is counted, the way to the best is marked."""
-    filters = tree.Filters(
-        island, operator and operator.value, status and status.value, _generations(generation) if generation else None
-    )
+    between = _generations(generation) if generation else None
+    filters = tree.Filters(island, operator and operator.value, status and status.value, between, model)
     shown = tree.phylogeny(_open(storage, run), filters, everything=everything, limit=limit)
     show(tree.draw(shown), shown, as_json)
 
@@ -107,6 +119,22 @@ def search_births(
     show(search.draw(shown), shown, as_json)
 
 
+@app.command("sql")
+def ask(
+    select: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT; docs/lineage.md has the columns.")],
+    run: RunName = None,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Ask in SQL: variants, experiments, champions, events and scores; read only."""
+    from autoresearch_ray.explore import sql  # DuckDB takes a third of a second
+
+    answer = sql.ask(query.find_run(storage, run), select)
+    for sentence in answer.damage:
+        errors.print(f"warning: {sentence}", markup=False)
+    show(sql.draw(answer), sql.values(answer) if as_json else None, as_json)
+
+
 @export_app.command("tsv")
 def export_tsv(
     run: RunName = None,
@@ -119,14 +147,37 @@ def export_tsv(
     if as_json:
         head, *rows = (line.split("\t") for line in lines)
         show("", [dict(zip(head, row, strict=True)) for row in rows], True)
-    elif out is None:
-        sys.stdout.write("\n".join(lines) + "\n")
     else:
-        try:
-            out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
-        console.print(f"Wrote {len(lines) - 1} births to {out}", markup=False)
+        _write(lines, out, "births")
+
+
+@export_app.command("csv")
+def export_csv(
+    run: RunName = None,
+    table: Annotated[Table, typer.Option(help="Which of the lineage's tables.")] = Table.VARIANTS,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="A file; default: standard output.")] = None,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write a table's columns, one line a row, without sources, curves and logs."""
+    lineage = _open(storage, run)
+    if as_json:
+        show("", getattr(lineage.tables, table.value).to_pylist(), True)
+    else:
+        _write(list(export.csv(lineage, table.value)), out, "rows")
+
+
+@export_app.command("parquet")
+def export_parquet(
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")],
+    run: RunName = None,
+    storage: Storage = RUNS,
+    as_json: Json = False,
+) -> None:
+    """Write one Parquet file a table, with every column."""
+    written = export.parquet(query.find_run(storage, run), out)
+    words = ", ".join(f"{name} ({rows} rows)" for name, rows in written.items())
+    show(Text(f"Wrote {words} to {out}"), {"out": out, "rows": written}, as_json)
 
 
 @export_app.command("git")
@@ -141,6 +192,18 @@ def export_git(
     head = next((branch for branch in ("champion", "best", "seed") if branch in written.branches), None)
     hint = f": look at it with git -C {out} log --graph {head}" if head else ""
     show(Text(f"Wrote {written.commits} commits to {out}{hint}"), written, as_json)
+
+
+def _write(lines: list[str], out: Path | None, what: str) -> None:
+    """Print lines of which the first is a header, or write them to a file (Raises UsageError: it cannot be written)."""
+    if out is None:
+        sys.stdout.write("\n".join(lines) + "\n")
+        return
+    try:
+        out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    console.print(f"Wrote {len(lines) - 1} {what} to {out}", markup=False)
 
 
 def _open(storage: Path, run: str | None) -> Lineage:

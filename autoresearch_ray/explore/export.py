@@ -5,12 +5,21 @@ Owns the mapping to their words. Does not own writing to a file (cli).
 
 from __future__ import annotations
 
+import csv as commas
+import io
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore import text
+from autoresearch_ray.lineage import snapshot
 from autoresearch_ray.lineage.query import Lineage
+from autoresearch_ray.lineage.schema import SCHEMAS, TABLES, TableName
 
 TSV_COLUMNS = (
     "commit", "val_bpb", "memory_gb", "status", "description",
@@ -53,6 +62,78 @@ def tsv(lineage: Lineage) -> Iterator[str]:
                 row["created_at"].isoformat(timespec="seconds"),
             ]
         )
+
+
+def csv(lineage: Lineage, table: TableName = "variants") -> Iterator[str]:
+    """Yield a header and one line a row of a table, without its bulky columns and without line ends.
+
+    A text that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    rows: pa.Table = getattr(lineage.tables, table)
+    yield _line(rows.column_names)
+    for batch in rows.to_batches(max_chunksize=4096):
+        for row in batch.to_pylist():
+            yield _line(list(map(_cell, row.values())))
+
+
+def _line(cells: list[str]) -> str:
+    buffer = io.StringIO()
+    commas.writer(buffer, lineterminator="").writerow(cells)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    words = text.plain(value) if isinstance(value, str) else str(value)
+    return f"'{words}" if isinstance(value, str) and words[:1] in ("=", "+", "-", "@") else words
+
+
+def parquet(folder: Path, out: Path) -> dict[str, int]:
+    """Write each table as one Parquet file with all its columns; return the rows by file name.
+
+    Args:
+        folder: the run's; it may be live.
+        out: a folder that is empty or does not exist.
+
+    Raises:
+        UsageError: `out` is in use or cannot be written.
+        RunError: the folder is not a run, or a newer engine wrote it.
+    """
+    found = snapshot.datasets(folder)
+    whole: snapshot.Tables | None = None
+    written = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise UsageError(f"{out} is not empty: name a new folder.")
+        for table in TABLES:
+            path = out / f"{table}.parquet"
+            try:
+                batches = found.tables[table].to_batches(batch_size=2048, batch_readahead=2, fragment_readahead=1)
+                written[path.name] = _store(path, table, batches)
+            except (pa.ArrowException, OSError):
+                if not snapshot.damage(folder):
+                    raise
+                whole = whole or snapshot.read(folder, bulky=True)
+                written[path.name] = _store(path, table, getattr(whole, table).to_batches(2048))
+    except OSError as error:
+        raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
+    return written
+
+
+def _store(path: Path, table: TableName, batches: Iterator[pa.RecordBatch]) -> int:
+    rows = 0
+    with pq.ParquetWriter(path, SCHEMAS[table], compression="zstd") as writer:
+        for batch in batches:
+            if len(batch):
+                writer.write_batch(batch)
+                rows += len(batch)
+    return rows
 
 
 def _peak_memory(lineage: Lineage) -> dict[str, int]:

@@ -36,6 +36,8 @@ class Filters:
     status: str | None = None
     generation: tuple[int, int] | None = None
     """First and last generation, both included."""
+    model: str | None = None
+    """A language model's name, or the end of it: `claude-sonnet-4-5` is enough."""
 
     @property
     def active(self) -> bool:
@@ -53,7 +55,13 @@ class Filters:
             passed &= np.asarray(lineage.statuses) == self.status
         if self.generation is not None:
             passed &= (lineage.generations >= self.generation[0]) & (lineage.generations <= self.generation[1])
+        if self.model is not None:
+            passed &= np.asarray([_names(self.model, model) for model in lineage.column("model")], dtype=bool)
         return passed
+
+
+def _names(wanted: str, model: str | None) -> bool:
+    return model is not None and (model == wanted or model.endswith(f"/{wanted}"))
 
 
 def phylogeny(

@@ -215,7 +215,7 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
 
 def draw_path(shown: dict[str, Any]) -> RenderableType:
     """Draw what `path` returned."""
-    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change", 8), ("so far", 8))
+    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 15), ("so far ±", 15))
     table.add_column("what changed", overflow="fold", ratio=1)
     for step in shown["steps"]:
         mark = "★" if step["champion"] else "◆" if step["confirmed"] else " "
@@ -225,12 +225,18 @@ def draw_path(shown: dict[str, Any]) -> RenderableType:
         table.add_row(
             Text(f"{mark} {text.short(step['variant_id'])}"),
             Text(_score(step)),
-            text.gain_text(step["gain"], step["gain_error"], lower=step["lower_is_better"]),
-            _seed_gain(step),
+            _with_error(
+                text.gain_text(step["gain"], step["gain_error"], lower=step["lower_is_better"]), step["gain_error"]
+            ),
+            _with_error(_seed_gain(step), step["gain_against_seed_error"]),
             what.append(text.plain(step["hypothesis"])),
         )
-    marks = "★ champion  ◆ was champion  × second parent  ? may be luck"
+    marks = "★ champion  ◆ was champion, others unconfirmed  × second parent  ? may be luck"
     return Group(table, Text(marks, style="dim"))
+
+
+def _with_error(gain: Text, error: float | None) -> Text:
+    return gain if error is None or gain.plain == "-" else gain.append(f" ±{error:.4f}", style="dim")
 
 
 def _table(*columns: tuple[str, int]) -> Table:

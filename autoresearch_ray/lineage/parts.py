@@ -5,6 +5,7 @@ Owns the Parquet settings. Does not own which parts exist (manifest.py).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -78,18 +79,25 @@ def batches(
         FileNotFoundError: compaction has deleted it meanwhile.
     """
     path = part_path(lineage, part.table, part.name)
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            stored = file.schema_arrow
-            check_version(int((stored.metadata or {}).get(VERSION_KEY, b"1")), path)
-            wanted = SCHEMAS[part.table].names if columns is None else list(columns)
-            present = [name for name in wanted if name in stored.names]
-            for group in _groups(file.metadata, within):
-                yield conform(file.read_row_group(group, columns=present), part.table, wanted)
-    except (FileNotFoundError, RunError):
-        raise
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DamagedPart(part, f"{path} is damaged ({_line(error)})") from error
+    wanted = SCHEMAS[part.table].names if columns is None else list(columns)
+    with _translated(part, path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        present = _present_columns(file, path, wanted)
+        for group in _groups(file.metadata, within):
+            yield conform(file.read_row_group(group, columns=present), part.table, wanted)
+
+
+def whole(lineage: Path, part: Part, columns: Sequence[str]) -> pa.Table:
+    """Return some columns of all of a part's rows, faster than `batches` and without its flat memory.
+
+    Raises:
+        DamagedPart: it cannot be read.
+        RunError: a newer engine wrote it.
+        FileNotFoundError: compaction has deleted it meanwhile.
+    """
+    path = part_path(lineage, part.table, part.name)
+    with _translated(part, path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+        present = _present_columns(file, path, columns)
+        return conform(file.read(columns=present), part.table, columns)
 
 
 def check(lineage: Path, part: Part) -> str | None:
@@ -123,6 +131,24 @@ def conform(data: pa.Table, table: TableName, columns: Sequence[str] | None = No
 def light_columns(table: TableName) -> list[str]:
     """Return the columns of a table that are not bulky."""
     return [name for name in SCHEMAS[table].names if name not in BULKY[table]]
+
+
+@contextlib.contextmanager
+def _translated(part: Part, path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file makes of the Parquet reader into DamagedPart."""
+    try:
+        yield
+    except (FileNotFoundError, RunError):
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DamagedPart(part, f"{path} is damaged ({_line(error)})") from error
+
+
+def _present_columns(file: pq.ParquetFile, path: Path, wanted: Sequence[str]) -> list[str]:
+    """Return which columns the file has (Raises RunError: a newer engine wrote it)."""
+    stored = file.schema_arrow
+    check_version(int((stored.metadata or {}).get(VERSION_KEY, b"1")), path)
+    return [name for name in wanted if name in stored.names]
 
 
 def _present(lineage: Path, part: Part) -> Iterator[pa.Table]:

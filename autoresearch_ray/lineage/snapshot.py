@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
@@ -19,6 +19,9 @@ from autoresearch_ray.lineage.journal import scan
 from autoresearch_ray.lineage.manifest import Manifest, Part
 from autoresearch_ray.lineage.parts import DamagedPart
 from autoresearch_ray.lineage.schema import SCHEMAS, TABLES, Row, TableName
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 _Loaded = TypeVar("_Loaded")
 
@@ -65,6 +68,44 @@ def fetch(folder: Path, table: TableName, sequences: Collection[int], columns: S
     return _whole(folder, lambda snapshot: snapshot.rows(table, frozenset(sequences), ["sequence", *columns]))
 
 
+@dataclass(frozen=True, slots=True)
+class Datasets:
+    """A run's tables as datasets on its files, bulky columns included; nothing is read before it is asked for."""
+
+    run: str
+    tables: dict[TableName, ds.Dataset]
+    damage: tuple[str, ...] = ()
+    """A sentence for each file that is left out."""
+
+
+def datasets(folder: Path) -> Datasets:
+    """Return a run's tables as datasets, whose files last at least for a minute while a driver writes.
+
+    A part whose footer cannot be read is left out and named; one with a damaged page raises when it is scanned.
+
+    Raises:
+        RunError: the folder is not a run, or a newer engine wrote it.
+    """
+
+    def load(snapshot: _Snapshot) -> Datasets:
+        tables = {table: snapshot.dataset(table) for table in TABLES}
+        return Datasets(snapshot.held.run, tables, tuple(snapshot.damage))
+
+    return _whole(folder, load)
+
+
+def damage(folder: Path) -> tuple[str, ...]:
+    """Read every page of a run and return a sentence for each damaged file (Raises RunError: it is not a run)."""
+
+    def load(snapshot: _Snapshot) -> tuple[str, ...]:
+        for table in TABLES:
+            for part in snapshot.held.parts_of(table):
+                snapshot.scan(part)
+        return tuple(snapshot.damage)
+
+    return _whole(folder, load)
+
+
 class _Snapshot:
     """One manifest, the journal it names, and its parts; FileNotFoundError when the driver has replaced them."""
 
@@ -79,10 +120,34 @@ class _Snapshot:
     def table(self, table: TableName, bulky: bool) -> pa.Table:
         """Return all rows of a table."""
         columns = SCHEMAS[table].names if bulky else parts.light_columns(table)
-        pieces = [batch for part in self.held.parts_of(table) for batch in self._batches(part, columns)]
+        pieces = [piece for part in self.held.parts_of(table) for piece in self._part(part, columns)]
         schema = pa.schema([SCHEMAS[table].field(name) for name in columns], metadata=SCHEMAS[table].metadata)
         rows = [{name: row[name] for name in columns} for row in self._journaled[table]]
         return pa.concat_tables([*pieces, pa.Table.from_pylist(rows, schema=schema)]).combine_chunks()
+
+    def dataset(self, table: TableName) -> ds.Dataset:
+        """Return a table as a dataset over its sound parts and the journal's rows."""
+        import pyarrow.dataset as ds  # a quarter of a second that other commands need not wait
+
+        sound = []
+        for part in self.held.parts_of(table):
+            with self._noting(part):
+                problem = parts.check(self._lineage, part)
+                path = manifest.part_path(self._lineage, table, part.name)
+                if problem is not None and not path.exists():
+                    raise FileNotFoundError(path)
+                if problem is not None:
+                    raise DamagedPart(part, problem)
+                sound.append(str(path))
+        schema = SCHEMAS[table]
+        fresh = pa.Table.from_pylist(self._journaled[table], schema=schema)
+        pieces = [ds.dataset(sound, schema=schema, format="parquet")] if sound else []
+        return ds.dataset([*pieces, ds.dataset(fresh)])
+
+    def scan(self, part: Part) -> None:
+        """Read a part's pages, to note the damage."""
+        for _ in self._batches(part, SCHEMAS[part.table].names):
+            pass
 
     def rows(self, table: TableName, sequences: frozenset[int], columns: Sequence[str]) -> dict[int, Row]:
         """Return some rows of a table by sequence, reading no more row groups than needed."""
@@ -97,9 +162,21 @@ class _Snapshot:
                 found[row["sequence"]] = {name: row[name] for name in columns}
         return found
 
+    def _part(self, part: Part, columns: Sequence[str]) -> list[pa.Table]:
+        found: list[pa.Table] = []
+        with self._noting(part):
+            found.append(parts.whole(self._lineage, part, columns))
+        return found
+
     def _batches(self, part: Part, columns: Sequence[str], within: tuple[int, int] | None = None) -> Iterator[pa.Table]:
-        try:
+        with self._noting(part):
             yield from parts.batches(self._lineage, part, columns, within)
+
+    @contextlib.contextmanager
+    def _noting(self, part: Part) -> Iterator[None]:
+        """Note a part that is damaged or missing for good, and go on without it."""
+        try:
+            yield
         except FileNotFoundError:
             if not self._last:
                 raise

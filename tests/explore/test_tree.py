@@ -63,6 +63,9 @@ def test_the_limit_keeps_the_way_to_the_best_and_says_what_it_cut(lineage: Linea
     [
         (Filters(island=1), lambda row: row["island"] == 1),
         (Filters(operator="crossover"), lambda row: row["operator"] == "crossover"),
+        (Filters(model="anthropic/claude-test"), lambda row: row["model"] == "anthropic/claude-test"),
+        (Filters(model="claude-test"), lambda row: row["model"] == "anthropic/claude-test"),
+        (Filters(model="test"), lambda row: False),
         (Filters(status="rejected"), lambda row: row["status"] == "rejected"),
         (Filters(generation=(2, 3)), lambda row: 2 <= row["generation"] <= 3),
         (Filters(island=0, operator="mutation"), lambda row: (row["island"], row["operator"]) == (0, "mutation")),

@@ -72,7 +72,7 @@ def test_a_part_that_compaction_removes_under_the_reader_is_no_damage(
     evolution = synthetic.Evolution(run="run")
     evolution.record(store, 10)
     store.seal()
-    real, calls = parts.batches, []
+    real, calls = parts.whole, []
 
     def disturbed(*arguments, **named):
         if not calls:
@@ -86,7 +86,7 @@ def test_a_part_that_compaction_removes_under_the_reader_is_no_damage(
             store.seal()
         return real(*arguments, **named)
 
-    monkeypatch.setattr(parts, "batches", disturbed)
+    monkeypatch.setattr(parts, "whole", disturbed)
     tables = snapshot.read(tmp_path / "run")
     assert tables.damage == ()
     assert len(tables.variants) == 20

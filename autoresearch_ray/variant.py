@@ -41,6 +41,8 @@ class Operator(str, Enum):
     """Two parents."""
     MUTATION = "mutation"
     """One parent, a language model."""
+    REPAIR = "repair"
+    """One parent, which crashed early; a language model mends it with the traceback before it."""
     PERSON = "person"
     """Written by a person and put into a running search, as a child of the seed."""
 

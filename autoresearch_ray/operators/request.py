@@ -17,6 +17,8 @@ class Message:
 
     role: Literal["system", "user", "assistant"]
     content: str
+    stable: int = 0
+    """So many characters at the beginning are the same in the run's other prompts: worth caching."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Parent:
     """Standard error of the mean, or None."""
     count: int
     """Trainings behind the mean."""
+    curve: tuple[tuple[float, float], ...] = ()
+    """(progress in [0, 1], training loss in nats a token) of one of its trainings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,22 @@ class Idea:
     """Standard error of the gain, or None."""
     reason: str
     """Empty when completed."""
+    parents: tuple[str, ...] = ()
+    """Their variant ids."""
+    island: int | None = None
+    tail: str = ""
+    """Crashed only: the last lines that it printed, its traceback among them."""
+    model: str | None = None
+    """The language model that had the idea."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """How a variant that is to be repaired failed."""
+
+    reason: str
+    tail: str
+    """The last that it printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +85,21 @@ class Request:
 
     birth: Birth
     parents: tuple[Parent, ...]
-    """One for a mutation; two for a crossover, the better first. A reply edits the first one's source."""
+    """One for a mutation or a repair; two for a crossover, the better first. A reply edits the first one's source."""
     ancestor: Variant | None
-    """Crossover only: the parents' nearest common ancestor."""
+    """Crossover: the parents' nearest common ancestor. Repair: the parent of what crashed, if it is known."""
     program: str
     """The text of program.md."""
     ideas: tuple[Idea, ...]
-    """Newest first; the last are left out first where the prompt grows too long."""
+    """Newest first; which of them a prompt tells of, and in which order, is its own affair (ideas.py)."""
     facts: tuple[str, ...]
     """Plain sentences on budget, hardware and limits."""
     contract: Contract = Contract()
     language: bool = True
     """False: answer offline, because no language model is configured, can be paid or answers."""
+    crash: Crash | None = None
+    """Repair only."""
+    notes: str = ""
+    """What the last reflection wrote down."""
+    reflect: bool = False
+    """True: write such notes anew before this birth."""

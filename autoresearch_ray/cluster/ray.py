@@ -39,7 +39,7 @@ from autoresearch_ray.evolution.cluster import (
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators import dispatch
-from autoresearch_ray.operators.llm import LanguageModels, Readiness
+from autoresearch_ray.operators.ensemble import LanguageModels, Readiness
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
 from autoresearch_ray.training.preflight import inspector

@@ -31,6 +31,10 @@ class Fault:
     """Whether another attempt may do better."""
     retry_after: float | None = None
     """Seconds that the provider asks us to wait."""
+    blames_model: bool = True
+    """False: it is this prompt that failed; another may well be answered."""
+    reached: bool = True
+    """False: nobody was there to answer."""
 
     def pause(self, attempt: int, rng: np.random.Generator) -> float | None:
         """Return the seconds to wait before the next attempt; None where it is not worth one."""
@@ -74,6 +78,16 @@ that are not named. A test checks that the table covers all that LiteLLM defines
 _UNBILLED = frozenset(
     {"AuthenticationError", "PermissionDeniedError", "NotFoundError", "BadRequestError", "RateLimitError"}
 )
+_OF_THE_PROMPT = frozenset(
+    {
+        "ContextWindowExceededError",
+        "ContentPolicyViolationError",
+        "GuardrailRaisedException",
+        "BlockedPiiEntityError",
+        "ModifyResponseException",
+        "SensitiveDataRouteException",
+    }
+)
 _BY_STATUS = {402: "PaymentRequiredError", 403: "PermissionDeniedError"}
 _UNREACHABLE = frozenset({"ConnectError", "ConnectTimeout"})
 
@@ -101,7 +115,14 @@ def translate(error: BaseException, in_full: Usage) -> Fault:
     free = "HTTPStatusError" in causes or causes & _UNREACHABLE or _UNBILLED.intersection(names)
     detail = re.sub(r"^(?:[\w.]*(?:Error|Exception|Timeout)\b[:\s-]*)+", "", str(error)).strip().rstrip(".")
     reason = f"{words} ({detail})" if detail else words
-    return Fault(reason, Usage() if free else in_full, again, _retry_after(error))
+    return Fault(
+        reason,
+        Usage() if free else in_full,
+        again,
+        _retry_after(error),
+        blames_model=not _OF_THE_PROMPT.intersection(names),
+        reached=not causes & _UNREACHABLE,
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from autoresearch_ray.operators import edit, prompt
 from autoresearch_ray.operators.edit import Edited, Refused
-from autoresearch_ray.operators.llm import CallFailed, Reply, total
+from autoresearch_ray.operators.ensemble import CallFailed, total
+from autoresearch_ray.operators.llm import Reply
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Message, Request
 from autoresearch_ray.training import preflight

@@ -161,6 +161,8 @@ STORM: tuple[Step, ...] = (
     {"fault": "empty"},
     {"fault": "blank"},
     {"fault": "hang_up"},
+    {"fault": "stream"},
+    {"fault": "delay", "seconds": 0.2},
     {"fault": "context"},
     {"fault": "text", "text": "I would rather not."},
 )
@@ -195,6 +197,10 @@ class _State:
                 step = self.random.choice(STORM) if self.random.random() < self.share else {"fault": "none"}
             self.faults[step["fault"]] += 1
             return step
+
+    def leave_after(self, step: Step) -> None:
+        assert step["fault"] == "none", "only good answers in this format"
+        self.leave()
 
     def leave(self) -> None:
         with self.lock:
@@ -231,6 +237,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/v1/chat/completions":
             self._complete(body)
             return
+        if self.path == "/v1/messages":
+            self._messages(body)
+            return
         with self.state.lock:
             if self.path == "/reset":
                 self.state.reset()
@@ -250,6 +259,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         finally:
             self.state.leave()
+
+    def _messages(self, body: dict[str, Any]) -> None:
+        """Answer in Anthropic's wire format; what is marked is taken for cached before."""
+        self.state.leave_after(self.state.arrive(body))
+        blocks = [*body.get("system", []), *(part for message in body["messages"] for part in message["content"])]
+        cached = sum(len(block["text"]) // 4 for block in blocks if "cache_control" in block)
+        usage = {"input_tokens": 100, "output_tokens": 3, "cache_read_input_tokens": cached}
+        content = [{"type": "text", "text": "ready"}]
+        head = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
+        self._send(200, {**head, "content": content, "stop_reason": "end_turn", "usage": usage})
 
     def fault_none(self, body: dict[str, Any], step: Step) -> None:
         self._answer(body, answer(body["messages"]))
@@ -271,6 +290,30 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b" ")
             self.wfile.flush()
             time.sleep(0.05)
+        self.close_connection = True
+
+    def fault_stream(self, body: dict[str, Any], step: Step) -> None:
+        """Stream the answer in pieces, asked or not, as some servers do whatever the request says."""
+        completion, usage = self._completion(body, answer(body["messages"]))
+        text = completion["choices"][0]["message"]["content"]
+        pieces = [text[start : start + 40] for start in range(0, len(text), 40)]
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        for number, piece in enumerate(pieces):
+            last = number + 1 == len(pieces)
+            choice = {"index": 0, "delta": {"content": piece}, "finish_reason": "stop" if last else None}
+            chunk = {
+                **completion,
+                "object": "chat.completion.chunk",
+                "choices": [choice],
+                "usage": usage if last else None,
+            }
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            self.wfile.flush()
+            time.sleep(step.get("seconds", 0.0))
+        self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
 
     def fault_status(self, body: dict[str, Any], step: Step) -> None:

@@ -21,8 +21,9 @@ import pytest
 from autoresearch_ray.config import LlmConfig, ModelConfig
 from autoresearch_ray.errors import ConfigError
 from autoresearch_ray.operators import credentials, faults, llm
+from autoresearch_ray.operators.ensemble import CallFailed, LanguageModels
 from autoresearch_ray.operators.faults import Fault
-from autoresearch_ray.operators.llm import CallFailed, LanguageModels, Reply
+from autoresearch_ray.operators.llm import Reply
 from autoresearch_ray.operators.purse import Purse
 from autoresearch_ray.operators.request import Message
 from autoresearch_ray.variant import Usage
@@ -46,17 +47,21 @@ def server(started: llm_server.Server) -> llm_server.Server:
 
 
 class Pauses(list[float]):
-    """Takes the place of sleeping."""
+    """Takes the place of sleeping, and of the clock, which goes on by what was slept."""
 
     def __call__(self, seconds: float) -> None:
         self.append(seconds)
+
+    def clock(self) -> float:
+        return 1000.0 + sum(self)
 
 
 def models(
     server: llm_server.Server, *configs: ModelConfig, retries: int = 0, cap: float | None = None, **options: Any
 ) -> LanguageModels:
-    settings = LlmConfig(models=configs or (MODEL,), api_base=server.api_base, retries=retries)
-    return LanguageModels(settings, {}, cap_usd=cap, **{"sleep": Pauses(), **options})
+    settings = LlmConfig(models=configs or (MODEL,), api_base=server.api_base, retries=retries, selection="weights")
+    pauses = options.setdefault("sleep", Pauses())
+    return LanguageModels(settings, {}, cap_usd=cap, clock=pauses.clock, **options)
 
 
 def rng() -> np.random.Generator:
@@ -228,7 +233,8 @@ def test_nobody_at_the_address(server: llm_server.Server) -> None:
     assert isinstance(failed, CallFailed)
     assert "nobody answers at its address" in failed.reason
     assert failed.usage == Usage()
-    with pytest.raises(ConfigError, match=r"nobody answers at its address .* llm\.api_base is http://127.0.0.1:9/v1\."):
+    said = r"nobody answers at its address .* Its address is http://127.0.0.1:9/v1 \(llm\.api_base\)\."
+    with pytest.raises(ConfigError, match=said):
         asked.check()
 
 
@@ -244,7 +250,7 @@ def test_the_table_of_faults_covers_what_litellm_defines() -> None:
         named = [base.__name__ for base in kind.__mro__ if base.__name__ in faults.FAULTS]
         assert named, kind
         assert named[0] != "OpenAIError" or kind.__name__ == "OpenAIError", kind
-        assert issubclass(kind, llm._caught())
+        assert issubclass(kind, llm.caught())
     known = {base.__name__ for kind in defined for base in kind.__mro__}
     assert set(faults.FAULTS) <= known
 
@@ -428,13 +434,13 @@ def test_litellm_neither_prints_nor_reads_a_file_of_keys(tmp_path: Path) -> None
     code = f"""
 import os, numpy
 from autoresearch_ray.config import LlmConfig, ModelConfig
-from autoresearch_ray.operators import llm, mutation
+from autoresearch_ray.operators import ensemble, llm, mutation
 from autoresearch_ray.operators.request import Message
 import sys
 assert "litellm" not in sys.modules
 settings = LlmConfig(models=[ModelConfig(name="openai/test", usd_per_million_input=1, usd_per_million_output=1)],
                      api_base="http://127.0.0.1:9/v1", retries=0)
-asked = llm.LanguageModels(settings, {{"OPENAI_API_KEY": "{llm_server.KEY}"}})
+asked = ensemble.LanguageModels(settings, {{"OPENAI_API_KEY": "{llm_server.KEY}"}})
 assert "nobody answers" in asked.ask([Message("user", "hi")], numpy.random.default_rng(0)).reason
 assert "OPENAI_API_KEY" not in os.environ
 """

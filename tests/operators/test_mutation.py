@@ -11,7 +11,8 @@ import pytest
 
 from autoresearch_ray.config import LlmConfig, ModelConfig
 from autoresearch_ray.operators import prompt
-from autoresearch_ray.operators.llm import CallFailed, LanguageModels, Reply
+from autoresearch_ray.operators.ensemble import CallFailed, LanguageModels
+from autoresearch_ray.operators.llm import Reply
 from autoresearch_ray.operators.mutation import Asks, propose
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Contract, Message, Parent, Request

@@ -1,6 +1,6 @@
 """Whether a language model may be asked now: within the cap on dollars, and not while all calls fail. Pure.
 
-Does not own the calls, their retries, or the exact accounting under the cap (operators/ensemble.py, operators/purse.py).
+Does not own the calls and their retries (operators/ensemble.py), or the exact accounting under the cap (purse.py).
 """
 
 from __future__ import annotations

@@ -104,6 +104,8 @@ class Experiment:
     variant_id: str
     source: str
     seed: int
+    holdout: bool = False
+    """The holdout rows are scored too; for champions and their challengers, never for selection."""
 
 
 @dataclass(frozen=True, slots=True)

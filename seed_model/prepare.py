@@ -41,7 +41,8 @@ __all__ = ["DEVICE", "MAX_SEQ_LEN", "SEED", "TIME_BUDGET", "VOCAB_SIZE", "evalua
 
 FORMAT = 1
 SPLITS = ("train", "val", "holdout")
-FILES = {*(f"{split}.bin" for split in SPLITS), "token_bytes.npy", "tokenizer.json", "meta.json"}
+CHECK = "check"  # rows of the val documents that are never scored: what a supervisor tests a model's honesty on
+FILES = {*(f"{name}.bin" for name in (*SPLITS, CHECK)), "token_bytes.npy", "tokenizer.json", "meta.json"}
 SHUFFLE_SEED = 1  # of documents and of the rows that are scored; part of the format
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -125,7 +126,8 @@ def is_prepared(folder: Path, matter: dict[str, Any]) -> bool:
     try:
         meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
         row_bytes = 2 * (meta["sequence_length"] + 1)
-        whole = all((folder / f"{s}.bin").stat().st_size == meta["rows"][s] * row_bytes for s in SPLITS)
+        names = (*SPLITS, CHECK)
+        whole = all((folder / f"{name}.bin").stat().st_size == meta["rows"][name] * row_bytes for name in names)
         return whole and meta["format"] == FORMAT and meta["settings"] == matter
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -174,7 +176,9 @@ def _fill(folder: Path, settings: Settings, matter: dict[str, Any]) -> None:
     limits = {"train": None, "val": settings.val_tokens, "holdout": settings.holdout_tokens}
     T, rows = settings.sequence_length, {}
     for split, limit in limits.items():
-        rows[split] = write_rows(folder / f"{split}.bin", documents(split), tokenizer, T, limit)
+        spare = folder / f"{CHECK}.bin" if split == "val" else None
+        rows[split] = write_rows(folder / f"{split}.bin", documents(split), tokenizer, T, limit, spare)
+    rows[CHECK] = (folder / f"{CHECK}.bin").stat().st_size // (2 * (T + 1))
     np.save(folder / "token_bytes.npy", tokenizer.token_bytes)
     digest = hashlib.sha256()
     for name in (*(f"{split}.bin" for split in SPLITS), "token_bytes.npy"):
@@ -667,7 +671,9 @@ def pack(texts: Iterator[str], tokenizer: Tokenizer, T: int, progress: Progress)
     yield from packer.flush()
 
 
-def write_rows(path: Path, texts: Iterator[str], tokenizer: Tokenizer, T: int, limit: int | None) -> int:
+def write_rows(
+    path: Path, texts: Iterator[str], tokenizer: Tokenizer, T: int, limit: int | None, spare: Path | None = None
+) -> int:
     """Pack the texts into a file of rows (rows, T + 1) uint16.
 
     Args:
@@ -676,9 +682,11 @@ def write_rows(path: Path, texts: Iterator[str], tokenizer: Tokenizer, T: int, l
         tokenizer: what turns them into tokens.
         T: tokens a row is trained on.
         limit: keep so many tokens at most, as rows drawn at random over all documents; None keeps all.
+        spare: with a limit, a file for other rows of the same documents, a quarter as many. Where there is no text
+            beyond the limit they are taken from the rows; a single row serves as both.
 
     Returns:
-        The number of rows.
+        The number of rows in `path`.
 
     Raises:
         PrepareError: there is not enough text for one row.
@@ -697,8 +705,15 @@ def write_rows(path: Path, texts: Iterator[str], tokenizer: Tokenizer, T: int, l
         if pool and limit is not None:
             packed = np.concatenate(pool)
             rows = min(rows, limit // T)
-            chosen = np.random.default_rng(SHUFFLE_SEED).choice(len(packed), size=rows, replace=False)
+            if spare:
+                rows = max(1, min(rows, len(packed) * 4 // 5))
+            rng = np.random.default_rng(SHUFFLE_SEED)
+            chosen = rng.choice(len(packed), size=rows, replace=False)
             file.write(packed[np.sort(chosen)].tobytes())
+            if spare:
+                others = np.setdiff1d(np.arange(len(packed)), chosen) if len(packed) > 1 else chosen
+                kept = rng.permutation(others)[: max(1, rows // 4)]
+                spare.write_bytes(packed[np.sort(kept)].tobytes())
     progress.end(f"{rows:,} rows of {T} tokens from {progress.done / 1e6:,.1f} M characters")
     if not rows:
         raise PrepareError(f"There is not enough {path.stem} text for a single row of {T} tokens.")
@@ -734,9 +749,6 @@ class Channel:
         self._kept: dict[int, Batch] = {}
         data = mmap.mmap(self.hello["data_fd"], self.hello["data_bytes"], access=mmap.ACCESS_READ)
         self._data = np.frombuffer(data, dtype=np.uint16)
-        self._logits = torch.frombuffer(
-            mmap.mmap(self.hello["logits_fd"], self.hello["logits_bytes"]), dtype=torch.uint8
-        )
         if self.hello["device"] == "cpu":
             torch.set_num_threads(self.hello["threads"])
 
@@ -786,6 +798,15 @@ class Channel:
         start = answer["offset"] // 2
         return self._data[start : start + B * (T + 1)].reshape(B, T + 1), float(answer["progress"])
 
+    def _open_logits(self) -> torch.Tensor:
+        """Return the bytes that logits are written to: memory that the supervisor has allocated, on a GPU there."""
+        import torch
+
+        descriptor, size = self.hello["logits_fd"], self.hello["logits_bytes"]
+        if self.hello["device"] == "cuda":
+            return torch.as_tensor(DeviceMemory(descriptor, size), device="cuda")
+        return torch.frombuffer(mmap.mmap(descriptor, size), dtype=torch.uint8)
+
     def evaluate(self, forward: Callable[[np.ndarray], torch.Tensor], parameters: int) -> float:
         """Answer rows with logits until the supervisor knows the score."""
         import torch
@@ -793,6 +814,7 @@ class Channel:
         while self._unread:  # asked ahead by loaders that were left before their end
             self._read_batch(*self._unread.pop(next(iter(self._unread))))
         device = self.hello["device"]
+        memory = self._open_logits()
         peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
         dtype = _logits_dtype(device)
         name = str(dtype).removeprefix("torch.")
@@ -801,10 +823,43 @@ class Channel:
             n, T, start = answer["rows"], answer["length"], answer["offset"] // 2
             logits = forward(self._data[start : start + n * T].reshape(n, T))
             size = logits.numel() * dtype.itemsize
-            target = self._logits[answer["logits_offset"] : answer["logits_offset"] + size]
+            target = memory[answer["logits_offset"] : answer["logits_offset"] + size]
             target.view(dtype).view(logits.shape).copy_(logits)
+            if device == "cuda":
+                torch.cuda.synchronize()
             message = {"op": "logits"}
         return float(answer["val_bpb"])
+
+
+class DeviceMemory:
+    """Memory of the GPU that another process has allocated and exported as a descriptor, mapped here."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        import torch
+
+        torch.zeros(1, device="cuda")  # starts CUDA in this process
+        driver = ctypes.CDLL("libcuda.so.1")
+        here = (ctypes.c_int * 2)(1, torch.cuda.current_device())  # CUmemLocation: a device, and which
+        access = (ctypes.c_int * 3)(*here, 3)  # CUmemAccessDesc: read and write
+        handle, address = ctypes.c_uint64(), ctypes.c_uint64()
+        length, zero = ctypes.c_size_t(size), ctypes.c_ulonglong(0)
+        imported = (ctypes.byref(handle), ctypes.c_void_p(descriptor), ctypes.c_int(1))
+        calls: tuple[tuple[str, tuple[Any, ...]], ...] = (
+            ("cuMemImportFromShareableHandle", imported),
+            ("cuMemAddressReserve", (ctypes.byref(address), length, ctypes.c_size_t(0), ctypes.c_uint64(0), zero)),
+            ("cuMemMap", (address, length, ctypes.c_size_t(0), handle, zero)),
+            ("cuMemSetAccess", (address, length, ctypes.byref(access), ctypes.c_size_t(1))),
+        )
+        for name, arguments in calls:
+            if code := getattr(driver, name)(*arguments):
+                raise RuntimeError(f"the supervisor's memory for logits cannot be mapped: {name} failed with {code}")
+        # What torch.as_tensor takes an address from.
+        self.__cuda_array_interface__ = {
+            "shape": (size,),
+            "typestr": "|u1",
+            "data": (address.value, False),
+            "version": 3,
+        }
 
 
 class Standalone:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch_ray.errors import SupervisionError
-from autoresearch_ray.training.launching import READY_SECONDS, LauncherClient
+from autoresearch_ray.training.launching import ANSWER_SECONDS, READY_SECONDS, LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
-from autoresearch_ray.training.wire import Wire, WireClosed
+from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
 
 
 class Crew(LauncherClient):
@@ -60,6 +60,27 @@ class Crew(LauncherClient):
         except WireClosed:
             self._lose("the scorer died")
         return self._turn
+
+    def allocate_logits(self, size: int) -> int:
+        """Have the scorer allocate memory of the GPU for logits; return its descriptor, which the caller owns.
+
+        Raises:
+            CrewLost: the scorer is gone, cannot allocate it, or does not answer.
+        """
+        assert self.scorer is not None
+        turn = self.ask_scorer({"op": "allocate", "bytes": size})
+        try:
+            while True:
+                answer, descriptors = self.scorer.receive(ANSWER_SECONDS)
+                if answer["turn"] == turn:
+                    break
+        except WireClosed:
+            self._lose("the scorer died")
+        except WireTimeout:
+            self._lose("the scorer does not answer")
+        if "failed" in answer:
+            self._lose(answer["failed"])
+        return descriptors[0]
 
     def close(self) -> None:
         """End both processes and what they started, and delete the slot's folder; twice does no harm."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ import numpy.typing as npt
 from autoresearch_ray.errors import DataError
 
 FORMAT = 1
-Split = Literal["train", "val", "holdout"]
+Split = Literal["train", "val", "holdout", "check"]
+"""`check` holds rows of the val documents that are never scored: a model's honesty is tested on them."""
 Rows = npt.NDArray[np.uint16]
 
 
@@ -82,7 +83,7 @@ def open_data(folder: Path) -> PreparedData:
     except (OSError, ValueError):
         raise _damaged(folder, "meta.json cannot be read") from None
     data = _read_meta(folder, meta)
-    for split in ("train", "val", "holdout"):
+    for split in get_args(Split):
         data.open_rows(split)
     data.token_bytes()
     return data
@@ -141,7 +142,7 @@ def _read_meta(folder: Path, meta: Any) -> PreparedData:
     for name, kind in kinds.items():
         if type(meta.get(name)) is not kind:
             raise _damaged(folder, f"meta.json has no usable {name!r}")
-    for split in ("train", "val", "holdout"):
+    for split in get_args(Split):
         if type(meta["rows"].get(split)) is not int or meta["rows"][split] < 1:
             raise _damaged(folder, f"meta.json counts no rows of {split!r}")
     if meta["sequence_length"] < 1 or not 2 <= meta["vocab_size"] <= 65_536:

@@ -11,15 +11,29 @@ import fcntl
 import os
 import tempfile
 
-TOKENS_A_BATCH = {"cpu": 2048, "cuda": 16_384}
+TOKENS_A_BATCH = {"cpu": 2048, "cuda": 65_536}
 """Tokens whose logits are asked for at a time when a model is scored, by device; at least one row."""
 LEAST_LOGITS_BYTES = 1 << 26
+GRAIN = 1 << 21
+"""Memory of a GPU that is shared comes in multiples of so many bytes."""
+MOST_LOGITS = 1 << 29
+"""Logits of one batch on a GPU, for large vocabularies."""
+
+
+def tokens_a_batch(device: str, vocab_size: int) -> int:
+    """Return how many tokens' logits are asked for at a time."""
+    return min(TOKENS_A_BATCH[device], MOST_LOGITS // vocab_size)
 
 
 def logits_bytes(device: str, sequence_length: int, vocab_size: int) -> int:
-    """Return the bytes that the logits of one batch take at most, in float32."""
-    rows = max(1, TOKENS_A_BATCH[device] // sequence_length)
-    return max(LEAST_LOGITS_BYTES, 4 * rows * sequence_length * vocab_size)
+    """Return the bytes that the logits of one batch take at most: in float32, on a GPU in a type of two bytes.
+
+    There is room for one row in float32 in any case.
+    """
+    row = sequence_length * vocab_size
+    rows = max(1, tokens_a_batch(device, vocab_size) // sequence_length)
+    least = max(LEAST_LOGITS_BYTES, 4 * row, (2 if device == "cuda" else 4) * rows * row)
+    return -(-least // GRAIN) * GRAIN
 
 
 def allocate(name: str, size: int) -> int:

@@ -47,6 +47,7 @@ class Record:
     parameters: int | None = None
     claimed_peak: int | None = None
     val_bpb: float | None = None
+    holdout_bpb: float | None = None
 
 
 class Session:
@@ -60,6 +61,7 @@ class Session:
         clock: Clock,
         data_memory: int,
         hello: Answer,
+        holdout: bool = False,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin to count the start-up time.
@@ -71,6 +73,7 @@ class Session:
             clock: not yet started.
             data_memory: descriptor of the memory that tokens are written to, two regions of `REGION_BYTES`.
             hello: the answer to the first message (`greeting`).
+            holdout: the holdout rows are scored too; nothing tells the variant.
             now: the monotonic clock.
         """
         self._settings = settings
@@ -79,6 +82,7 @@ class Session:
         self._clock = clock
         self._data_memory = data_memory
         self._hello = hello
+        self._holdout = holdout
         self._now = now
         self._greeted = False
         self._awaits_logits = False
@@ -125,11 +129,13 @@ class Session:
             return dict(heard["rows"])
         self.moments.scored = self._now()
         if "refused" in heard:
-            return self._crash(heard["refused"])
-        score = bits_per_byte(heard["nats"], heard["bytes"])
+            return self._end(Status.REJECTED if heard["broke_rule"] else Status.CRASHED, heard["refused"])
+        score = bits_per_byte(*heard["val"])
         if not math.isfinite(score):
-            return self._crash("the score is not finite")
+            return self._end(Status.CRASHED, "the score is not finite")
         self.record.val_bpb = score
+        if self._holdout:
+            self.record.holdout_bpb = bits_per_byte(*heard["holdout"])
         self.verdict = Verdict(Status.COMPLETED)
         return {"val_bpb": score}
 
@@ -142,7 +148,7 @@ class Session:
         if size > REGION_BYTES:
             return {"error": f"a batch of {wanted.batch} x {wanted.length} tokens is too large"}
         if wanted.loss is not None and not math.isfinite(wanted.loss):
-            return self._crash(f"the training loss is {wanted.loss}")
+            return self._end(Status.CRASHED, f"the training loss is {wanted.loss}")
         if self.moments.first_batch is None:
             self.moments.first_batch = self._now()
             self._clock.start()
@@ -161,12 +167,12 @@ class Session:
         if self.moments.evaluate is not None:
             return {"error": "evaluate_bpb scores once"}
         if self.moments.first_batch is None:
-            return self._crash("called evaluate_bpb without drawing a batch: nothing was trained")
+            return self._end(Status.CRASHED, "called evaluate_bpb without drawing a batch: nothing was trained")
         self.tick()
         self.moments.evaluate = self._now()
         self.record.parameters = wanted.parameters
         self.record.claimed_peak = wanted.peak_memory_bytes
-        return AskScorer({"op": "begin", "dtype": wanted.dtype})
+        return AskScorer({"op": "begin", "dtype": wanted.dtype, "holdout": self._holdout})
 
     def _take_logits(self) -> AskScorer:
         if not self._awaits_logits:
@@ -174,8 +180,8 @@ class Session:
         self._awaits_logits = False
         return AskScorer({"op": "logits"})
 
-    def _crash(self, reason: str) -> Answer:
-        self.verdict = Verdict(Status.CRASHED, reason)
+    def _end(self, status: Status, reason: str) -> Answer:
+        self.verdict = Verdict(status, reason)
         return {"error": reason}
 
     def _note_loss(self, loss: float) -> None:

@@ -62,6 +62,7 @@ class Trial:
         self._data = data
         self._crew = crew
         self._seed = experiment.seed
+        self._holdout = experiment.holdout
         self._source = experiment.source
         self._verdict: Verdict | None = None
         self._awaited_turn: int | None = None
@@ -118,6 +119,7 @@ class Trial:
             status=self._verdict.status,
             reason=self._verdict.reason,
             val_bpb=record.val_bpb,
+            holdout_bpb=record.holdout_bpb,
             verified=record.val_bpb is not None,
             curve=tuple(record.curve),
             train_seconds=record.train_seconds,
@@ -143,9 +145,8 @@ class Trial:
         (scratch / "train.py").write_bytes(self._source.encode("utf-8", errors="surrogatepass"))
         self._scratch = scratch
         size = memory.logits_bytes(self._settings.device, self._data.sequence_length, self._data.vocab_size)
-        self._logits_bytes = size
         self._data_memory = self._keep(memory.allocate("tokens", 2 * REGION_BYTES))
-        self._logits_memory = self._keep(memory.allocate("logits", size))
+        self._logits_bytes = size
         self._channel, self._their_channel = socket.socketpair()
         self._channel.setblocking(False)
         self._resources.callback(self._channel.close)
@@ -159,7 +160,8 @@ class Trial:
             self._selector.register(source, selectors.EVENT_READ)
         order = TrainingOrder(self._data.open_rows("train"), self._seed)
         hello = greeting(self._settings, self._data, self._seed, size)
-        self._session = Session(self._settings, self._data, order, self._clock(), self._data_memory, hello)
+        clock, tokens = self._clock(), self._data_memory
+        self._session = Session(self._settings, self._data, order, clock, tokens, hello, self._holdout)
 
     def _keep(self, descriptor: int) -> int:
         self._resources.callback(os.close, descriptor)
@@ -171,6 +173,10 @@ class Trial:
         return CpuClock(self._tree, self._settings.threads)
 
     def _fork(self) -> None:
+        on_gpu, size = self._settings.device == "cuda", self._logits_bytes
+        self._logits_memory = self._keep(
+            self._crew.allocate_logits(size) if on_gpu else memory.allocate("logits", size)
+        )
         descriptors = [self._their_log, self._their_channel.fileno(), self._data_memory, self._logits_memory]
         try:
             self._crew.fork_variant(self._scratch, variant_environment(self._settings, self._scratch), descriptors)

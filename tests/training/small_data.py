@@ -9,7 +9,7 @@ import numpy as np
 
 VOCAB_SIZE = 50
 SEQUENCE_LENGTH = 16
-ROWS = {"train": 300, "val": 600, "holdout": 8}
+ROWS = {"train": 300, "val": 600, "holdout": 8, "check": 40}
 
 
 def make_data(folder: Path, rows: dict[str, int] = ROWS, T: int = SEQUENCE_LENGTH, V: int = VOCAB_SIZE) -> Path:

@@ -3,23 +3,22 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from judged import Held, Judged, judge, token_memory
 from small_data import ROWS, SEQUENCE_LENGTH, VOCAB_SIZE, make_data
 
 from autoresearch_ray.errors import DataError
 from autoresearch_ray.training import memory
 from autoresearch_ray.training.data import open_data
-from autoresearch_ray.training.scorer import Scoring, SharedMemory, Targets, negative_log_likelihoods, open_targets
-from autoresearch_ray.training.session import REGION_BYTES, bits_per_byte
+from autoresearch_ray.training.plan import Kind
+from autoresearch_ray.training.scorer import HostLogits, Scoring, Targets, negative_log_likelihoods, open_targets
 
 T, V = SEQUENCE_LENGTH, VOCAB_SIZE
-Model = Callable[[torch.Tensor], torch.Tensor]
 TABLE = torch.randn(V, V, generator=torch.Generator().manual_seed(1)) * 3
 
 
@@ -28,33 +27,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_data(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture
-def shared() -> object:
-    size = memory.logits_bytes("cpu", T, V)
-    both = SharedMemory(memory.allocate("tokens", 2 * REGION_BYTES), memory.allocate("logits", size), size)
-    yield both
-    both.close()
+@pytest.fixture(scope="module")
+def targets(folder: Path) -> Targets:
+    return open_targets(folder, "cpu")
 
 
-def score(targets: Targets, shared: SharedMemory, dtype: str, model: Model) -> tuple[Scoring, str | None]:
-    """Play the variant: read rows, write logits, until there are no more rows or a rule is broken."""
-    scoring = Scoring(targets, shared, dtype)
-    refusal = None
-    rows = scoring.send_rows()
-    while rows is not None and refusal is None:
-        x = np.empty((rows["rows"], rows["length"]), dtype=np.uint16)
-        memory.read(shared.data, x.data, rows["offset"])
-        logits = model(torch.from_numpy(x.astype(np.int64))).to(getattr(torch, dtype)).contiguous()
-        memory.write(shared.logits, logits.view(torch.uint8).numpy().data, rows["logits_offset"])
-        taken = scoring.take_logits()
-        rows = scoring.send_rows()
-        refusal = scoring.score(*taken)
-    return scoring, refusal
-
-
-def plain_bits_per_byte(folder: Path, table: np.ndarray) -> float:
+def plain_bits_per_byte(folder: Path, table: np.ndarray, split: str = "val") -> float:
     """Bits per byte of a table of bigram logits, in float64 and by nothing of ours."""
-    rows = np.fromfile(folder / "val.bin", dtype=np.uint16).reshape(-1, T + 1).astype(int)
+    rows = np.fromfile(folder / f"{split}.bin", dtype=np.uint16).reshape(-1, T + 1).astype(int)
     sizes = np.load(folder / "token_bytes.npy")
     nats, total = 0.0, 0
     for row in rows:
@@ -66,27 +46,46 @@ def plain_bits_per_byte(folder: Path, table: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_score_is_that_of_a_plain_computation(folder: Path, shared: SharedMemory, dtype: str) -> None:
-    scoring, refusal = score(open_targets(folder, "cpu"), shared, dtype, lambda x: TABLE[x])
-    assert refusal is None
+def test_the_score_is_that_of_a_plain_computation(folder: Path, targets: Targets, dtype: str) -> None:
+    judged = judge(targets, lambda x: TABLE[x], 1, dtype)
+    assert judged.rule is None
     rounded = TABLE.to(getattr(torch, dtype)).double().numpy()
-    assert bits_per_byte(scoring.nats, scoring.bytes) == pytest.approx(plain_bits_per_byte(folder, rounded), abs=1e-5)
+    assert judged.val_bpb == pytest.approx(plain_bits_per_byte(folder, rounded), abs=1e-5)
+    assert judged.scoring.sums["holdout"].bytes == 0
 
 
-def test_every_row_is_sent_once_and_no_target_is(folder: Path, shared: SharedMemory) -> None:
-    targets, seen = open_targets(folder, "cpu"), []
+def test_the_score_is_the_same_whatever_else_is_sent_and_in_which_order(targets: Targets) -> None:
+    scores = [judge(targets, lambda x: TABLE[x], seed).val_bpb for seed in range(3)]
+    assert max(scores) - min(scores) < 1e-9
+
+
+def test_the_holdout_rows_are_scored_among_the_others(folder: Path, targets: Targets) -> None:
+    judged = judge(targets, lambda x: TABLE[x], 1, holdout=True)
+    exact = TABLE.double().numpy()
+    assert judged.val_bpb == pytest.approx(plain_bits_per_byte(folder, exact), abs=1e-5)
+    assert judged.holdout_bpb == pytest.approx(plain_bits_per_byte(folder, exact, "holdout"), abs=1e-5)
+    scored = judged.scoring.plan.row[judged.scoring.plan.kind == Kind.SCORE]
+    assert sorted(scored.tolist()) == list(range(ROWS["val"] + ROWS["holdout"]))
+
+
+def test_no_last_target_is_ever_sent(folder: Path) -> None:
+    rows = np.fromfile(folder / "val.bin", dtype=np.uint16).reshape(-1, T + 1)
+    marked, seen = open_targets(folder, "cpu"), []
+    marked.val[:, -1] = 7  # a token that appears nowhere else
+    for split in (marked.val[:, :-1], marked.check, marked.successors._rows):
+        split[split == 7] = 8
 
     def model(x: torch.Tensor) -> torch.Tensor:
         seen.append(x.clone())
         return TABLE[x]
 
-    score(targets, shared, "float32", model)
-    assert len(seen) > 2
-    np.testing.assert_array_equal(torch.cat(seen).numpy(), targets.rows[:, :-1])
+    judged = judge(marked, model, 1)
+    assert len(torch.cat(seen)) == len(judged.scoring.plan) > len(rows)
+    assert not (torch.cat(seen) == 7).any()
 
 
-def test_special_tokens_count_in_neither_sum(folder: Path, shared: SharedMemory) -> None:
-    uniform, _ = score(open_targets(folder, "cpu"), shared, "float32", lambda x: torch.zeros(*x.shape, V))
+def test_special_tokens_count_in_neither_sum(folder: Path, targets: Targets) -> None:
+    uniform = judge(targets, lambda x: torch.zeros(*x.shape, V), 1).scoring.sums["val"]
     counted = np.load(folder / "token_bytes.npy")[open_data(folder).open_rows("val")[:, 1:]]
     assert (counted == 0).any()
     assert uniform.bytes == counted.sum()
@@ -95,26 +94,45 @@ def test_special_tokens_count_in_neither_sum(folder: Path, shared: SharedMemory)
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("last", [False, True])
-def test_logits_that_are_no_numbers_are_refused(folder: Path, shared: SharedMemory, value: float, last: bool) -> None:
-    batches = []
+def test_logits_that_are_no_numbers_are_refused(targets: Targets, value: float, last: bool) -> None:
+    batches: list[int] = []
+    total = judge(targets, lambda x: TABLE[x], 1).scoring.plan.batches
 
     def model(x: torch.Tensor) -> torch.Tensor:
         batches.append(len(x))
         logits = TABLE[x].clone()
-        if not last or sum(batches) == ROWS["val"]:
+        if not last or len(batches) == total:
             logits[-1, 3, 0] = value
         return logits
 
-    _, refusal = score(open_targets(folder, "cpu"), shared, "float32", model)
-    assert refusal == "non-finite logits"
-    assert (len(batches) == 1) is not last
+    refused = judge(targets, model, 1).refusal
+    assert refused is not None
+    assert (refused.reason, refused.broke_rule) == ("non-finite logits", False)
+    assert len(batches) == (total if last else 1)
 
 
-def test_tokens_may_be_ruled_out_but_not_the_true_one(folder: Path, shared: SharedMemory) -> None:
-    targets = torch.tensor([1, 2])
-    logits = torch.tensor([[0.0, 1.0, -math.inf], [0.0, 1.0, -math.inf]])
-    losses = negative_log_likelihoods(logits, targets)
+def test_tokens_may_be_ruled_out_but_not_the_true_one(targets: Targets) -> None:
+    losses = negative_log_likelihoods(
+        torch.tensor([[0.0, 1.0, -math.inf], [0.0, 1.0, -math.inf]]), torch.tensor([1, 2])
+    )
     assert losses.isfinite().tolist() == [True, False]
+    rows = targets.val.astype(np.int64)
+    seen = np.zeros((V, V), dtype=bool)
+    seen[rows[:, :-1], rows[:, 1:]] = True
+    assert not seen.all()
+    table = TABLE.masked_fill(torch.from_numpy(~seen), -math.inf)
+    assert judge(targets, lambda x: table[x], 1).rule is None  # stand-ins and twins may show what it rules out
+    seen[rows[0, 0], rows[0, 1]] = False
+    table = TABLE.masked_fill(torch.from_numpy(~seen), -math.inf)
+    assert judge(targets, lambda x: table[x], 1).rule == "non-finite logits"
+
+
+def test_constants_and_scales_of_logits_gain_nothing(targets: Targets) -> None:
+    plain = judge(targets, lambda x: TABLE[x], 1).val_bpb
+    assert judge(targets, lambda x: TABLE[x] + 1000.0 * x[..., None], 1).val_bpb == pytest.approx(plain, abs=1e-3)
+    assert judge(targets, lambda x: TABLE[x] + 1e4, 1).val_bpb == pytest.approx(plain, abs=1e-3)
+    huge = judge(targets, lambda x: TABLE[x] * 1e30, 1)
+    assert huge.refusal is not None or huge.val_bpb > plain
 
 
 def test_no_loss_is_negative_however_sure_the_model_is() -> None:
@@ -125,35 +143,56 @@ def test_no_loss_is_negative_however_sure_the_model_is() -> None:
 
 def test_large_batches_are_scored_in_pieces_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = torch.randn(100, 40, generator=torch.Generator().manual_seed(3))
-    targets = torch.arange(100) % 40
-    whole = negative_log_likelihoods(logits, targets)
-    monkeypatch.setattr("autoresearch_ray.training.scorer._LOGITS_A_PIECE", 300)
-    torch.testing.assert_close(negative_log_likelihoods(logits, targets), whole, rtol=0, atol=0)
+    wanted = torch.arange(100) % 40
+    whole = negative_log_likelihoods(logits, wanted)
+    monkeypatch.setattr("autoresearch_ray.training.scorer._LOGITS_A_PIECE", {"cpu": 300})
+    torch.testing.assert_close(negative_log_likelihoods(logits, wanted), whole, rtol=0, atol=0)
 
 
-def test_what_is_scored_is_a_copy(folder: Path, shared: SharedMemory) -> None:
-    scoring = Scoring(open_targets(folder, "cpu"), shared, "float32")
-    scoring.send_rows()
-    logits, _ = scoring.take_logits()
-    memory.write(shared.logits, memoryview(b"\xff" * 4096), 0)
-    assert not logits.any()
+def scoring_with(targets: Targets, tokens: int, logits: object) -> Scoring:
+    return Scoring(targets, tokens, logits, "float32", np.random.default_rng(1))  # type: ignore[arg-type]
 
 
-def test_memory_that_was_cut_is_refused(folder: Path) -> None:
-    with tempfile.TemporaryFile() as file:
+def test_what_is_scored_is_a_copy(targets: Targets) -> None:
+    size = memory.logits_bytes("cpu", T, V)
+    descriptor = memory.allocate("logits", size)
+    shared = HostLogits(descriptor, size)
+    with token_memory() as tokens:
+        scoring = scoring_with(targets, tokens, shared)
+        scoring.send_rows()
+        logits = scoring.take_logits()
+        memory.write(descriptor, memoryview(b"\xff" * 4096), 0)
+        assert not logits.any()
+    shared.close()
+
+
+def test_memory_that_was_cut_is_refused(targets: Targets) -> None:
+    with tempfile.TemporaryFile() as file, token_memory() as tokens:
         os.ftruncate(file.fileno(), 100)
-        size = memory.logits_bytes("cpu", T, V)
-        tokens = memory.allocate("tokens", 2 * REGION_BYTES)
-        scoring = Scoring(open_targets(folder, "cpu"), SharedMemory(tokens, file.fileno(), size), "float32")
+        scoring = scoring_with(targets, tokens, HostLogits(file.fileno(), memory.logits_bytes("cpu", T, V)))
         scoring.send_rows()
         with pytest.raises(EOFError):
             scoring.take_logits()
-        os.close(tokens)
 
 
-def test_targets_outside_the_vocabulary_are_damaged_data(tmp_path: Path) -> None:
-    rows = np.fromfile(make_data(tmp_path) / "val.bin", dtype=np.uint16)
+def test_the_memory_bounds_the_batch(targets: Targets) -> None:
+    with token_memory() as tokens:
+        assert scoring_with(targets, tokens, Held(4 * T * V * 3)).plan.batch == 3
+        assert scoring_with(targets, tokens, Held(1 << 30)).plan.batch == memory.TOKENS_A_BATCH["cpu"] // T
+
+
+@pytest.mark.parametrize("split", ["val", "holdout", "check"])
+def test_targets_outside_the_vocabulary_are_damaged_data(tmp_path: Path, split: str) -> None:
+    rows = np.fromfile(make_data(tmp_path) / f"{split}.bin", dtype=np.uint16)
     rows[5] = V
-    rows.tofile(tmp_path / "val.bin")
-    with pytest.raises(DataError, match=r"val\.bin holds tokens"):
+    rows.tofile(tmp_path / f"{split}.bin")
+    with pytest.raises(DataError, match=rf"{split}\.bin holds tokens"):
         open_targets(tmp_path, "cpu")
+
+
+def test_a_single_row_is_scored_too(tmp_path: Path) -> None:
+    counts = {"train": 2, "val": 1, "holdout": 1, "check": 1}
+    folder = make_data(tmp_path, counts)
+    judged: Judged = judge(open_targets(folder, "cpu"), lambda x: TABLE[x], 1)
+    assert judged.rule is None
+    assert judged.val_bpb == pytest.approx(plain_bits_per_byte(folder, TABLE.double().numpy()), abs=1e-5)

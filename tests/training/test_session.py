@@ -36,7 +36,7 @@ class FakeClock:
 class Stage:
     """A session with a clock that stands still and a memory that can be read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, holdout: bool = False) -> None:
         data = open_data(make_data(folder))
         settings = SupervisorSettings(folder, Path("prepare.py"), train_seconds=10.0)
         self.clock = FakeClock()
@@ -49,6 +49,7 @@ class Stage:
             self.clock,
             self.memory,
             greeting(settings, data, seed=1, logits_bytes=4096),
+            holdout,
             now=lambda: 100.0,
         )
 
@@ -166,7 +167,7 @@ def test_a_model_that_was_never_trained_is_not_scored(greeted: Stage) -> None:
 def test_a_model_is_scored_once_and_gets_no_batches_after(greeted: Stage) -> None:
     greeted.answer(Batch(1, T, None))
     greeted.clock.read = 3.0
-    assert greeted.answer(EVALUATE) == AskScorer({"op": "begin", "dtype": "float32"})
+    assert greeted.answer(EVALUATE) == AskScorer({"op": "begin", "dtype": "float32", "holdout": False})
     greeted.clock.read = 9.0
     greeted.session.tick()
     record = greeted.session.record
@@ -192,26 +193,41 @@ def test_logits_come_only_when_asked_for(greeted: Stage) -> None:
 
 def test_the_scorers_sums_are_the_score(greeted: Stage) -> None:
     greeted.answer(EVALUATE)
-    answer = greeted.session.hear_scorer({"nats": 3 * math.log(2), "bytes": 2})
+    answer = greeted.session.hear_scorer({"val": [3 * math.log(2), 2], "holdout": [0.0, 0]})
     assert answer == {"val_bpb": pytest.approx(1.5)}
     assert greeted.session.verdict is not None
     assert greeted.session.verdict.status is Status.COMPLETED
     assert greeted.session.record.val_bpb == pytest.approx(1.5)
+    assert greeted.session.record.holdout_bpb is None
+
+
+def test_the_holdout_score_is_kept_and_never_told(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, holdout=True)
+    stage.answer(Hello())
+    stage.answer(Batch(1, T, None))
+    asked = stage.answer(EVALUATE)
+    assert isinstance(asked, AskScorer)
+    assert asked.request["holdout"] is True
+    answer = stage.session.hear_scorer({"val": [3 * math.log(2), 2], "holdout": [math.log(2), 4]})
+    assert answer == {"val_bpb": pytest.approx(1.5)}
+    assert stage.session.record.holdout_bpb == pytest.approx(0.25)
+    os.close(stage.memory)
 
 
 @pytest.mark.parametrize(
-    ("heard", "reason"),
+    ("heard", "status", "reason"),
     [
-        ({"refused": "non-finite logits"}, "non-finite logits"),
-        ({"nats": 1.0, "bytes": 0}, "the score is not finite"),
-        ({"nats": math.nan, "bytes": 1}, "the score is not finite"),
+        ({"refused": "non-finite logits", "broke_rule": False}, Status.CRASHED, "non-finite logits"),
+        ({"refused": "looks ahead", "broke_rule": True}, Status.REJECTED, "looks ahead"),
+        ({"val": [1.0, 0]}, Status.CRASHED, "the score is not finite"),
+        ({"val": [math.nan, 1]}, Status.CRASHED, "the score is not finite"),
     ],
 )
-def test_a_refused_model_has_no_score(greeted: Stage, heard: dict[str, object], reason: str) -> None:
+def test_a_refused_model_has_no_score(greeted: Stage, heard: dict[str, object], status: Status, reason: str) -> None:
     greeted.answer(EVALUATE)
     greeted.session.hear_scorer(heard)
     assert greeted.session.verdict is not None
-    assert (greeted.session.verdict.status, greeted.session.verdict.reason) == (Status.CRASHED, reason)
+    assert (greeted.session.verdict.status, greeted.session.verdict.reason) == (status, reason)
     assert greeted.session.record.val_bpb is None
 
 

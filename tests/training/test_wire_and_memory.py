@@ -84,4 +84,7 @@ def test_memory_that_was_cut_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
 def test_one_batch_of_logits_fits_whatever_the_row_is() -> None:
     assert memory.logits_bytes("cpu", 128, 257) == memory.LEAST_LOGITS_BYTES
     assert memory.logits_bytes("cpu", 65_536, 8192) == 4 * 65_536 * 8192
-    assert memory.logits_bytes("cuda", 2048, 8192) == 4 * 16_384 * 8192
+    assert memory.logits_bytes("cuda", 2048, 8192) == 2 * 65_536 * 8192
+    assert memory.logits_bytes("cuda", 2048, 65_536) == 2 * 2**29
+    assert memory.logits_bytes("cuda", 65_536, 65_536) == 4 * 65_536 * 65_536
+    assert memory.logits_bytes("cuda", 1000, 1001) % memory.GRAIN == 0

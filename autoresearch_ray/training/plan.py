@@ -29,7 +29,7 @@ STANDIN_GAP = 16
 """Tokens from one stand-in of a row to the next, on average; at least half of it."""
 STANDIN_LENGTHS = (1, 1, 2, 3)
 """Tokens shown in place of as many true ones; drawn from these."""
-PROBED_POSITIONS = 32
+PROBED_POSITIONS = {"twin": 32, "again": 128}
 PROBED_TOKENS = 128
 SHOWN_TOKENS = 8
 """Logits that are compared when a row is sent again: at so many positions, of so many tokens drawn at random, and of so
@@ -226,7 +226,7 @@ def _order(
     kind[is_new & (row < 0)] = Kind.STANDINS
     again = set(rng.choice(later, size=wanted.again, replace=False).tolist())
     heads = rng.permutation(wanted.repeats)[: wanted.again].tolist()
-    free = [place for place in range(wanted.repeats) if row[place] >= 0 and place not in heads] or heads[:1]
+    free = [place for place in range(wanted.repeats) if row[place] >= 0 and place not in heads]
     reached = wanted.repeats
     for place in later.tolist():
         earlier = max(wanted.repeats, place // batch * batch)
@@ -291,16 +291,22 @@ def _replace_after(
 
 
 def _choose_probes(plan: Plan, vocab_size: int, rng: np.random.Generator) -> None:
-    """Choose which logits of rows that are sent again are kept: half of the positions right before the cut."""
+    """Choose which logits of rows that are sent again are kept; half of a twin's stand right before the cut.
+
+    No row has both a twin and a place of kind `AGAIN`.
+    """
     T = plan.inputs.shape[1]
     twins = {int(plan.first[place]): place for place in np.flatnonzero(plan.kind == Kind.TWIN).tolist()}
-    for place in np.unique(plan.first[np.isin(plan.kind, (Kind.TWIN, Kind.AGAIN))]).tolist():
+    again = set(plan.first[plan.kind == Kind.AGAIN].tolist())
+    for place in sorted({*twins, *again}):
         twin = twins.get(place, place)
         cut = int(plan.cut[twin])
-        near = np.maximum(np.arange(cut - PROBED_POSITIONS // 2 + 1, cut + 1), 0)
-        anywhere = rng.integers(cut + 1, size=PROBED_POSITIONS - len(near))
+        if place in again:
+            positions = rng.permutation(T)[: PROBED_POSITIONS["again"]]
+        else:
+            half = PROBED_POSITIONS["twin"] // 2
+            positions = np.concatenate([rng.integers(cut + 1, size=half), np.maximum(np.arange(-half, 0) + cut + 1, 0)])
         after = np.minimum(np.arange(cut + 1, cut + 1 + SHOWN_TOKENS), T - 1)
         pair = np.stack([plan.inputs[place, after], plan.inputs[twin, after]], axis=1).reshape(-1)
-        others = rng.integers(vocab_size, size=PROBED_TOKENS)
-        tokens = np.concatenate([pair, others]).astype(np.int64)
-        plan.probes[place] = Probe(np.concatenate([anywhere, near]), tokens)
+        tokens = np.concatenate([pair, rng.integers(vocab_size, size=PROBED_TOKENS)]).astype(np.int64)
+        plan.probes[place] = Probe(positions, tokens)

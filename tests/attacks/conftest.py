@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from arena import Arena, opened
+from metric import make_text, scored_with
+
+from autoresearch_ray.variant import Result, Status
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,18 @@ def strict(ground: Path) -> Iterator[Arena]:
     limits = {"startup_seconds": 4.0, "scoring_seconds": 0.5, "grace_seconds": 0.2}
     with opened(ground / "strict", "required", longest_training_seconds=3.0, exit_seconds=0.2, **limits) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def measured(ground: Path) -> Iterator[Arena]:
+    """Behind the walls, with text on which looking ahead would pay: for attacks on the metric."""
+    with opened(ground / "measured", "required", data=make_text(ground / "measured" / "data")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def honest(measured: Arena) -> Result:
+    """What the honest model gets there."""
+    result = measured.run(scored_with("Honest()"))
+    assert (result.status, result.reason) == (Status.COMPLETED, "")
+    return result

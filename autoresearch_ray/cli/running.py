@@ -20,8 +20,8 @@ from autoresearch_ray import config as configuration
 from autoresearch_ray.cli.controls import Controls
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.cluster.ray import RayCluster, Slot, Terms
-from autoresearch_ray.cluster.trainer import trainer_of
+from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.trainer import ScoringTrainer, trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError
 from autoresearch_ray.evolution.breeding import facts_of
@@ -34,6 +34,7 @@ from autoresearch_ray.lineage.repository import Repository
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import credentials, tunables
+from autoresearch_ray.operators.desk import terms_of
 from autoresearch_ray.training import preflight
 
 _REDRAW_SECONDS = 0.5
@@ -99,7 +100,8 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
         _same_class(lineage, origin)
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
-        terms = Terms(config.llm, keys, config.max_cost_usd, _spent_usd(lineage)) if config.llm.models else None
+        data = trainer.data if isinstance(trainer, ScoringTrainer) else None
+        terms = terms_of(config, keys, folder, data, _spent_usd(lineage))
         with RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address, terms=terms) as cluster:
             driver = Driver(
                 config,
@@ -334,7 +336,7 @@ def _seed_source(config: Config) -> str:
     reason = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")(source).refusal
     if reason:
         raise SeedError(f"{path} cannot be trained: {reason}.")
-    if not config.llm.models and not (path.suffix == ".py" and tunables.find(source)):
+    if not config.language and not (path.suffix == ".py" and tunables.find(source)):
         raise SeedError(
             f"{path} has no ALL_CAPS numbers that could be turned: write some, as in LR = 0.01, or name a --model."
         )

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +23,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoresearch_ray.cluster.trainer import Trainer
-from autoresearch_ray.config import LlmConfig
 from autoresearch_ray.errors import AutoresearchError, ClusterError
 from autoresearch_ray.evolution.cluster import (
     Emigrated,
@@ -38,15 +38,17 @@ from autoresearch_ray.evolution.cluster import (
 )
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.noise import Noise
-from autoresearch_ray.operators import dispatch
-from autoresearch_ray.operators.ensemble import LanguageModels, Readiness
+from autoresearch_ray.operators.desk import Desk, Terms
+from autoresearch_ray.operators.ensemble import Readiness
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
-from autoresearch_ray.training.preflight import inspector
 from autoresearch_ray.training.supervisor import Phase
 from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage, Variant
 
 _OPERATOR_THREADS = 16
+_OFFLINE_THREADS = 2
+"""Operators that ask nobody have threads of their own: they never wait for those that do."""
+_FAREWELL_SECONDS = 5.0
 _RESOURCES_SECONDS = 5.0
 
 
@@ -56,18 +58,6 @@ class Slot:
 
     num_cpus: float
     num_gpus: float
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms language models are asked."""
-
-    settings: LlmConfig
-    keys: dict[str, str] = field(repr=False)
-    """Credentials by the names of their environment variables."""
-    cap_usd: float | None
-    spent_usd: float = 0.0
-    """Before this sitting."""
 
 
 # --------------------------------------------------------------------------------------------------- the remote side
@@ -101,19 +91,23 @@ class OperatorDesk:
     """Carries out operators, several at a time; holds the language models, their keys and their cap."""
 
     def __init__(self) -> None:
-        self._models: LanguageModels | None = None
+        self._desk = Desk(Terms(), 0.0)
 
     def hire(self, terms: Terms, spent_usd: float) -> None:
-        """Take the language models on. Keys come here in this call alone: not by environment, not by runtime_env."""
-        self._models = LanguageModels(terms.settings, terms.keys, cap_usd=terms.cap_usd, spent_usd=spent_usd)
+        """Take the terms on. Keys come here in this call alone: not by environment, not by runtime_env."""
+        self._desk = Desk(terms, spent_usd)
 
     def check(self) -> Readiness:
-        """Ask every model one tiny thing (Raises ConfigError: one of them cannot be asked)."""
-        return self._models.check() if self._models else Readiness(Usage(), 0.0)
+        """Find out whether everybody can be asked (Raises ConfigError: one of them cannot)."""
+        return self._desk.check()
 
     def propose(self, request: Request) -> Proposal | Failure:
         """Return the operator's answer."""
-        return dispatch.propose(request, self._models, inspector(request.contract.file, scored=request.contract.scored))
+        return self._desk.propose(request)
+
+    def close(self) -> None:
+        """End what operators started."""
+        self._desk.close()
 
 
 def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:
@@ -130,7 +124,10 @@ def _own_gpu() -> str | None:
 # Ray's decorators are typed too narrowly for their own options, hence Any. `max_retries=0`: whether a crashed training
 # is tried again is the driver's decision. `max_calls=0`: with a GPU Ray would end the worker, and its warm supervisor.
 _island_actor: Any = ray.remote(num_cpus=0, max_restarts=0)(IslandHolder)
-_operator_actor: Any = ray.remote(num_cpus=0, max_restarts=0)(OperatorDesk)
+_remote: Any = ray.remote
+_operator_actor = _remote(
+    num_cpus=0, max_restarts=0, concurrency_groups={"asking": _OPERATOR_THREADS, "offline": _OFFLINE_THREADS}
+)(OperatorDesk)
 _train_task: Any = ray.remote(num_returns="streaming", max_retries=0, max_calls=0)(train)
 
 
@@ -204,6 +201,9 @@ class RayCluster:
     def close(self) -> None:
         """End everything this run has on the cluster; a Ray started here is stopped, one that was joined goes on."""
         if ray.is_initialized():
+            if self._operators is not None:  # or the agents that it runs would go on without it
+                goodbye = self._operators.close.options(concurrency_group="offline").remote()
+                ray.wait([goodbye], timeout=_FAREWELL_SECONDS)
             for actor in (*self._islands.values(), self._operators):
                 if actor is not None:
                     ray.kill(actor)
@@ -247,7 +247,9 @@ class RayCluster:
 
     def propose(self, request: Request) -> None:
         """Ask the operators' actor for a variant."""
-        self._pending[self._operators.propose.remote(request)] = _Pending("propose", request.birth)
+        group = "asking" if request.language else "offline"
+        reference = self._operators.propose.options(concurrency_group=group).remote(request)
+        self._pending[reference] = _Pending("propose", request.birth)
 
     def train(self, experiment: Experiment) -> None:
         """Queue a training task; Ray starts it as soon as a slot is free."""
@@ -320,7 +322,9 @@ class RayCluster:
 
     def _open_desk(self) -> None:
         """Start the operators' actor, or replace it; calls that died with one are taken for paid in full."""
-        self._operators = _operator_actor.options(max_concurrency=_OPERATOR_THREADS).remote()
+        # Here, and not on another node: logs, notes, inboxes and the user's coding agents are on this machine.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self._operators = _operator_actor.options(scheduling_strategy=here).remote()
         if self._terms is not None:
             asking = sum(pending.kind == "propose" for pending in self._pending.values())
             self._spent_usd += 2 * asking * self.readiness.call_usd

@@ -131,7 +131,7 @@ class Driver:
         self._facts = tuple(facts)
         self._contract = contract_of(config)
         self.deadline = deadline
-        self.availability = Availability(len(config.llm.models), call_usd)
+        self.availability = Availability(int(config.language), call_usd)
         self._hours_before = 0.0
         self._next_number = 1
         self._proposing: dict[int, Request] = {}

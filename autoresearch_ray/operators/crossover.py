@@ -70,6 +70,25 @@ def merge(first: Variant, second: Variant, ancestor: Variant, rng: np.random.Gen
     return Failure(f"The merge of {names[_FIRST]} and {names[_SECOND]} {reason}.")
 
 
+def compatible(first: str, second: str, ancestor: str) -> bool:
+    """Return whether a merge leaves nothing to chance: what both sides changed, they changed in the same way."""
+    try:
+        ours, theirs, base = ({tunable.key: tunable for tunable in find(text)} for text in (first, second, ancestor))
+    except SyntaxError:
+        return False
+    shared = {key: literal.text for key, literal in base.items() if _shares(ours.get(key), literal, theirs.get(key))}
+    if any(len({ours[key].text, theirs[key].text, text}) == 3 for key, text in shared.items()):
+        return False
+    lines = _lines(ancestor)
+    sides = (
+        _hunks(lines, _lines(write(text, found.values(), shared))) for text, found in ((first, ours), (second, theirs))
+    )
+    return all(
+        not (one and other) or _applied(lines, start, end, one) == _applied(lines, start, end, other)
+        for start, end, one, other in _groups(*sides)
+    )
+
+
 def merge_sources(first: str, second: str, ancestor: str, rng: np.random.Generator) -> Merged:
     """Merge two texts by literals and lines.
 

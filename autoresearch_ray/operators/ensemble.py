@@ -135,6 +135,11 @@ class LanguageModels:
         return f"LanguageModels({', '.join(model.name for model in self.settings.models)})"
 
     @property
+    def edits(self) -> bool:
+        """Never: models answer with a text."""
+        return False
+
+    @property
     def max_prompt_tokens(self) -> int:
         """Tokens that a prompt may have."""
         return self.settings.max_prompt_tokens

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from autoresearch_ray.variant import Usage
+from autoresearch_ray.variant import Operator, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,14 @@ class Proposal:
     usage: Usage = field(default_factory=Usage)
     step_size: float | None = None
     """Standard deviation of the parameter steps (log scale) that the variant hands to its children; None is unset."""
+    refusal: str | None = None
+    """Why it is not worth a training, found by looking closer than the driver does; the birth ends as `rejected`."""
+    operator: Operator | None = None
+    """Who made it, where that is not the birth's operator: `parameters` stands in when no language model answers."""
+    unasked: str = ""
+    """Why no language model was asked, or none answered, although one should have been."""
+    notes: str | None = None
+    """What a reflection before it wrote down; None: there was none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +41,5 @@ class Failure:
     reason: str
     """One sentence."""
     usage: Usage = field(default_factory=Usage)
+    notes: str | None = None
+    """What a reflection before it wrote down; None: there was none."""

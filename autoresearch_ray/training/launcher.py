@@ -34,10 +34,11 @@ CHANNEL, DATA, LOGITS = 3, 4, 5
 PRELOADED = {
     "cpu": ("numpy", "torch", "torch._dynamo"),
     "cuda": ("numpy", "torch", "torch._dynamo", "torch._inductor.compile_fx"),
+    "meta": ("numpy", "torch", "torch._dynamo", "autoresearch_ray.training.warm_meta"),
     "nothing": (),
 }
-"""Modules imported ahead, by device; nothing for programs that report their own score. Optimizers import torch._dynamo
-at their first step, also where nothing is compiled."""
+"""Modules imported ahead, by device; `meta` only builds models, and nothing is for programs that report their own
+score. Optimizers import torch._dynamo at their first step, also where nothing is compiled."""
 PATIENCE = 20.0
 """Seconds after which a process that does not die of SIGKILL is given up."""
 

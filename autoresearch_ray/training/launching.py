@@ -63,7 +63,7 @@ class CrewLost(Exception):
 class LauncherClient:
     """One launcher. Starting does not wait; `wait_ready` does."""
 
-    def __init__(self, preload: Literal["cpu", "cuda", "nothing"], threads: int, scratch: Path | None) -> None:
+    def __init__(self, preload: Literal["cpu", "cuda", "meta", "nothing"], threads: int, scratch: Path | None) -> None:
         """Start the launcher.
 
         Args:

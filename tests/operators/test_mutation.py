@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from autoresearch_ray.config import LlmConfig, ModelConfig
-from autoresearch_ray.operators import prompt
+from autoresearch_ray.operators import mutation, prompt
+from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.ensemble import CallFailed, LanguageModels
 from autoresearch_ray.operators.llm import Reply
-from autoresearch_ray.operators.mutation import Asks, propose
+from autoresearch_ray.operators.mutation import Asks
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Contract, Message, Parent, Request
 from autoresearch_ray.training import preflight
@@ -29,6 +30,7 @@ class Scripted:
     """Answers from a list; counts a character as a token."""
 
     max_prompt_tokens = 100_000
+    edits = False
 
     def __init__(self, *answers: str | Reply | CallFailed) -> None:
         self.answers = list(answers)
@@ -62,6 +64,12 @@ def request(*sources: str, contract: Contract | None = None) -> Request:
     parents = tuple(parent(number, source) for number, source in enumerate(sources, 1))
     ancestor = None if len(sources) == 1 else parent(0, SEED).variant
     return Request(birth, parents, ancestor, PROGRAM, (), (), contract or Contract())
+
+
+def propose(
+    asked: Request, asks: Asks, rng: np.random.Generator, aids: Aids | None = None
+) -> Proposal | Failure | CallFailed:
+    return mutation.propose(asked, asks, rng, aids or Aids())
 
 
 def rng() -> np.random.Generator:
@@ -151,7 +159,9 @@ def test_a_prompt_that_cannot_be_made_short_enough_is_not_sent() -> None:
 def test_what_a_program_must_be_is_for_the_caller_to_say() -> None:
     contract = Contract("solve.py", "accuracy", "maximize", scored=False)
     inspect = partial(preflight.inspect_reported, name="solve.py")
-    proposal = propose(request("x = 3\n", contract=contract), Scripted(edit("x = 3", "x = 4")), rng(), inspect)
+    proposal = propose(
+        request("x = 3\n", contract=contract), Scripted(edit("x = 3", "x = 4")), rng(), Aids(inspect=inspect)
+    )
     assert isinstance(proposal, Proposal)
     assert proposal.source == "x = 4\n"
 
@@ -207,6 +217,6 @@ def test_the_servers_model_edits_a_script_that_reports(server: llm_server.Server
     contract = Contract("solve.py", "accuracy", "maximize", scored=False)
     inspect = partial(preflight.inspect_reported, name="solve.py")
     for source in ("x = 3\nprint(f'accuracy: {x}')\n", "print('accuracy: 1')\n"):
-        proposal = propose(request(source, contract=contract), real(server), rng(), inspect)
+        proposal = propose(request(source, contract=contract), real(server), rng(), Aids(inspect=inspect))
         assert isinstance(proposal, Proposal)
         assert proposal.source != source

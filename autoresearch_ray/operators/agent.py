@@ -44,7 +44,6 @@ _PROMPT = ".prompt.md"
 _TAIL_BYTES = 65_536
 _LARGEST_NOTES = 32_768
 _POLL_SECONDS = 0.05
-_HYPOTHESIS = re.compile(r"^[\s>#*_`-]*hypothesis[\s*_`]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 
 
 class Agent(Workplace):
@@ -242,7 +241,7 @@ class _Visit:
         self._agent.answered(None)
         if source is None:
             return Reply(printed, self._agent.name, Usage(), complaint=missing)
-        return Reply(_whole(printed, source), self._agent.name, Usage())
+        return Reply(printed, self._agent.name, Usage(), source=source)
 
     def _read(self) -> tuple[str | None, str]:
         """Return the edited file, or why there is none."""
@@ -257,17 +256,6 @@ class _Visit:
             return content.decode(), ""
         except UnicodeDecodeError:
             return None, f"{self._file} is not valid UTF-8 text."
-
-
-def _whole(printed: str, source: str) -> str:
-    """Return what an agent printed and left as a reply: its hypothesis, and the whole file in a fence of its own."""
-    said = _HYPOTHESIS.findall(printed)
-    last = next((line for line in reversed(printed.splitlines()) if line.strip()), "an agent's edit")
-    hypothesis = one_line(said[-1] if said and said[-1].strip() else last, 1000)
-    longest = max((len(run) for run in re.findall(r"`{3,}", source)), default=2)
-    fence = "`" * (longest + 1)
-    ended = source if source.endswith("\n") else source + "\n"
-    return f"HYPOTHESIS: {hypothesis}\n\n{fence}python\n{ended}{fence}\n"
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

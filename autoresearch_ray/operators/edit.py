@@ -79,6 +79,15 @@ def apply(source: str, reply: str) -> Edited | Refused:
     return Refused("The reply changes nothing.") if edited == source else Edited(edited, parsed.hypothesis)
 
 
+def taken(source: str, edited: str, said: str) -> Edited | Refused:
+    """Return a file that was edited in place; its hypothesis is the last such line of what was said, or the last."""
+    if edited == source:
+        return Refused("The reply changes nothing.")
+    lines = said.splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "an edited file")
+    return Edited(edited, _hypothesis(lines) or one_line(last, LONGEST_HYPOTHESIS))
+
+
 def parse(reply: str) -> Parsed | Refused:
     """Read a reply: its last hypothesis line, and its blocks or, if it has none, the longest of its fenced texts.
 

@@ -115,7 +115,8 @@ class _Request:
         while not self._inbox.closed:
             for name in ANSWERS:
                 if (text := self._settled(name, sizes)) is not None:
-                    return Reply(text, NAME, Usage())
+                    edited = name.endswith(".py")
+                    return Reply(_said(text) if edited else text, NAME, Usage(), source=text if edited else None)
             if time.monotonic() > deadline:
                 with contextlib.suppress(OSError):
                     self._folder.rename(self._folder.with_name(f"{self._folder.name}-expired"))
@@ -136,17 +137,14 @@ class _Request:
             path.rename(path.with_name(f"answered-{self._tries}{path.suffix}"))
         except OSError:
             return None
-        return text if path.suffix == ".md" else _whole(text)
+        return text
 
 
-def _whole(source: str) -> str:
-    """Return a whole file as a reply: its first comment line is the hypothesis."""
+def _said(source: str) -> str:
+    """Return the first comment line of a file as its hypothesis."""
     comments = (line.lstrip("# ").strip() for line in source.splitlines() if line.lstrip().startswith("#"))
-    hypothesis = next(filter(None, comments), "written by hand")
-    fence = "`" * 12
-    return (
-        f"HYPOTHESIS: {hypothesis.removeprefix('HYPOTHESIS:').strip()}\n\n{fence}python\n{source.rstrip()}\n{fence}\n"
-    )
+    first = next(filter(None, comments), "written by hand")
+    return f"HYPOTHESIS: {first.removeprefix('HYPOTHESIS:').strip()}"
 
 
 def _write(path: Path, text: str) -> None:

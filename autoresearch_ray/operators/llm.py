@@ -47,6 +47,8 @@ class Reply:
     """True when the reply ended because it had `max_output_tokens`."""
     attempts: tuple[str, ...] = ()
     """What failed before it, oldest first."""
+    source: str | None = None
+    """The edited file itself, where the answer is one; the text then says what it is about."""
     complaint: str = ""
     """Why it cannot be used, where its text does not say so."""
 

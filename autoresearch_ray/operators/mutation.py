@@ -158,7 +158,10 @@ def _judge(request: Request, answer: Reply, aids: Aids) -> Judged:
         refused = Refused(answer.complaint or cut)
         return Judged(refused, refused.reason)
     first = request.parents[0].variant
-    edited = edit.apply(first.source, answer.text)
+    if answer.source is None:
+        edited = edit.apply(first.source, answer.text)
+    else:
+        edited = edit.taken(first.source, answer.source, answer.text)
     if isinstance(edited, Refused):
         return Judged(edited, edited.reason)
     inspected = aids.inspect(edited.source)

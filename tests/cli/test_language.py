@@ -44,6 +44,7 @@ def test_variants_of_a_language_model(server: llm_server.Server, quick: Path, tm
     server.reset()
     words = ["--set", "max_experiments=16", "--set", "crossover_probability=1", "--set", "llm.parameters_share=0"]
     words += ["--set", "population_size=4", "--set", "num_islands=1", "--set", "train_seconds=0.5"]
+    words += ["--set", "llm.reasoned_crossovers=1"]
     ended = arr("run", "-c", quick, "--name", "llm", *words, *model(server))
     assert ended.returncode == 0, ended.stderr
     folder = tmp_path / "runs" / "llm"

@@ -232,7 +232,7 @@ def test_weights_alone_decide_where_that_is_asked_for(server: llm_server.Server)
     assert 35 <= chosen(models)["openai/one"] <= 55
 
 
-# ------------------------------------------------------------------------------------------------------- what is sent
+# --------------------------------------------------------------------------------------------------------- what is sent
 
 
 def test_settings_of_a_model_are_sent(server: llm_server.Server) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from autoresearch_ray.operators.agent import Agent
 from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.transcripts import Exchange
+from autoresearch_ray.training import processes
 from autoresearch_ray.variant import Operator
 
 EDIT = "text = open('train.py').read(); open('train.py', 'w').write(text.replace('DEPTH = 3 ', 'DEPTH = 4 '))"
@@ -138,11 +138,8 @@ time.sleep(600)
 def _gone(pid: int) -> bool:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-            os.kill(pid, 0)
-        except (ProcessLookupError, FileNotFoundError):
+        used = processes.usage(pid)
+        if used is None or Path(f"/proc/{pid}/cmdline").read_bytes() == b"":  # a zombie has no command line
             return True
     return False
 

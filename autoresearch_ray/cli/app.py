@@ -11,7 +11,7 @@ from rich.text import Text
 
 from autoresearch_ray import __version__
 from autoresearch_ray import config as configuration
-from autoresearch_ray.cli import controls, planning
+from autoresearch_ray.cli import controls, exploring, planning
 from autoresearch_ray.cli import lineage as lineage_commands
 from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
@@ -29,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lineage_commands.app, name="lineage")
+exploring.register(app)
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; see configs/.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")]

@@ -36,9 +36,9 @@ def variant(lineage: Lineage, position: int, *, source: bool = False) -> dict[st
     """
     row = lineage.row(position)
     children = lineage.children(position)
-    experiments = [_plain(experiment) for experiment in lineage.experiments(position)]
+    experiments = [plain_row(experiment) for experiment in lineage.experiments(position)]
     shown = {
-        **_plain(row),
+        **plain_row(row),
         **node(lineage, position),
         **_against_seed(lineage, position),
         "parents": [_relative(lineage, int(parent), position) for parent in lineage.parents[position] if parent >= 0],
@@ -62,7 +62,7 @@ def _against_seed(lineage: Lineage, position: int) -> dict[str, float | None]:
     return {"gain_against_seed": gain, "gain_against_seed_error": error}
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def plain_row(row: Row) -> dict[str, Any]:
     """Return a row with its timestamps as ISO 8601 text."""
     return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 

@@ -104,7 +104,7 @@ class Lineage:
         found = np.full((len(self), 2), -1, dtype=np.int64)
         column = self.tables.variants["parents"]
         counts = pc.list_value_length(column).to_numpy()
-        flat = self._positions_of(pc.list_flatten(column))
+        flat = self.positions_of(pc.list_flatten(column))
         starts = np.cumsum(counts) - counts
         for place in (0, 1):
             there = np.flatnonzero(counts > place)
@@ -272,16 +272,28 @@ class Lineage:
 
     def children(self, position: int) -> list[int]:
         """Return the variants that have this one as a parent, oldest first."""
-        return [int(child) for child in np.flatnonzero((self.parents == position).any(axis=1))]
+        starts, order = self._offspring
+        return [int(child) for child in np.unique(order[starts[position] : starts[position + 1]])]
 
     def descendants(self, position: int) -> list[int]:
         """Return all descendants of a variant, oldest first."""
-        reached = np.zeros(len(self) + 1, dtype=bool)
-        reached[position] = True
-        for child in np.argsort(self.generations, kind="stable"):
-            first, second = self.parents[child]
-            reached[child] |= reached[first] | reached[second]
-        return [int(place) for place in np.flatnonzero(reached) if place != position]
+        seen: set[int] = set()
+        waiting = [position]
+        starts, order = self._offspring
+        while waiting:
+            parent = waiting.pop()
+            fresh = [child for child in order[starts[parent] : starts[parent + 1]].tolist() if child not in seen]
+            seen.update(fresh)
+            waiting += fresh
+        return sorted(seen - {position})
+
+    @cached_property
+    def _offspring(self) -> tuple[Positions, Positions]:
+        """Where each variant's children begin in the second array, and the children of all, parent by parent."""
+        child, place = np.nonzero(self.parents >= 0)
+        parent = self.parents[child, place]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(parent, minlength=len(self)))])
+        return starts, child[np.argsort(parent, kind="stable")]
 
     # ------------------------------------------------------------------------------------------------------------ ids
 
@@ -335,11 +347,16 @@ class Lineage:
         """The positions and scores of all completed experiments of recorded variants."""
         table = self.tables.experiments
         table = table.filter(pc.and_(pc.equal(table["status"], Status.COMPLETED.value), pc.is_valid(table["val_bpb"])))
-        positions = self._positions_of(table["variant_id"])
+        positions = self.positions_of(table["variant_id"])
         known = positions >= 0
         return positions[known], table["val_bpb"].to_numpy()[known]
 
-    def _positions_of(self, ids: pa.ChunkedArray) -> Positions:
+    def position(self, identity: str) -> int | None:
+        """Return the position of a variant by its whole id; None if it has no row."""
+        return self._index.get(identity)
+
+    def positions_of(self, ids: pa.ChunkedArray) -> Positions:
+        """Return the positions of variants by their whole ids, -1 where one has no row."""
         found = pc.index_in(ids, value_set=self.tables.variants["variant_id"])
         return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 

@@ -1,0 +1,1 @@
+"""The web page over one run: read only, offline, nothing of it leaves the machine."""

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(T
 SOURCES := autoresearch_ray seed_model tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev prepare run lint format test test-slow clean
+.PHONY: help install install-dev browser prepare run lint format test test-slow clean
 
 help:  ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,12 @@ format: install-dev  ## let ruff format and fix
 test: lint  ## lint, then the fast tests
 	$(BIN)/pytest -m "not slow"
 
-test-slow: install-dev  ## the end-to-end tests
+browser: install-dev  ## Chromium for the browser tests: installed where one may, else they are skipped and say so
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  { echo "Installing Chromium"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }; } || \
+	  echo "There is no chromium and it cannot be installed here: the browser tests will be SKIPPED"
+
+test-slow: install-dev browser  ## the end-to-end tests
 	$(BIN)/pytest -m slow --timeout 1200
 
 clean:  ## remove the virtual environment and every cache (never runs/)

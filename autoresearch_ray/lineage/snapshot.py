@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from autoresearch_ray.lineage import codec, manifest, parts
 from autoresearch_ray.lineage.journal import scan
@@ -156,7 +157,8 @@ class _Snapshot:
             wanted = [sequence for sequence in sequences if part.first_sequence <= sequence <= part.last_sequence]
             if wanted:
                 for batch in self._batches(part, columns, (min(wanted), max(wanted))):
-                    found |= {row["sequence"]: row for row in batch.to_pylist() if row["sequence"] in sequences}
+                    chosen = batch.filter(pc.is_in(batch["sequence"], value_set=pa.array(wanted, pa.int64())))
+                    found |= {row["sequence"]: row for row in chosen.to_pylist()}
         for row in self._journaled[table]:
             if row["sequence"] in sequences:
                 found[row["sequence"]] = {name: row[name] for name in columns}

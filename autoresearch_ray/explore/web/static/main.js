@@ -50,7 +50,7 @@ async function route() {
   const wanted = state.view();
   drawTop();
   const same = current === views[wanted] && theme === state.theme();
-  const identity = state.param("v");
+  followPanel(); // first: whoever clicked waits for this
   try {
     if (!same) {
       current?.leave?.();
@@ -64,14 +64,18 @@ async function route() {
   } catch (error) {
     complain(error);
   }
+}
+
+function followPanel() {
+  const identity = state.param("v");
   if (identity) openPanel(identity, shared);
   else closePanel();
 }
 
 function complain(error) {
   if (!(error instanceof Refused)) throw error;
-  put(main, h("div.message", null, h("b", null, "Nothing to show"), h("span", null, line(error.message))));
   current = null;
+  put(main, h("div.message", null, h("b", null, "Nothing to show"), h("span", null, line(error.message))));
 }
 
 function help() {

@@ -89,6 +89,8 @@ function draw(shared) {
   put(panel, head, body);
   const drawers = { overview, changes, source: whole, log, prompt };
   drawers[tab](body, shared);
+  panel.dataset.drawn = performance.now();
+  panel.dataset.variant = detail.variant_id;
 }
 
 function compared() {

@@ -15,13 +15,13 @@ const EDGES_A_FRAME = 1500;
 const CURVED = 3000;
 
 let shared = null, points = null, element = null, canvases = null, under = null, over = null, bar = null;
-let world = null, frame = null, passed = null, screen = null, edging = 0, drawing = 0, dragged = false;
+let world = null, frame = null, passed = null, screen = null, known = null, edging = 0, drawing = 0, dragged = false;
 const fingers = new Map();
 const resized = new ResizeObserver(() => request());
 
 export async function enter(main, given) {
   shared = given;
-  frame = null;
+  frame = known = null;
   canvases = { edges: h("canvas"), dots: h("canvas", { role: "img", "aria-label": "The tree of all births" }) };
   over = s("svg.over");
   bar = h("div.bar");
@@ -50,10 +50,12 @@ export function leave() {
 export async function update(given) {
   shared = given;
   points = await columnsOnce("/api/points", shared.run.version);
-  passed = await filters.mask(points, shared.run.version);
   const by = choice("colour", ["operator", "island", "model", "status"]), along = choice("x", ["birth", "time", "generation"]);
+  const wanted = filters.query(), version = shared.run.version;
+  if (!known || known.version !== version || known.wanted !== wanted) passed = await filters.mask(points, version);
   filters.draw(bar, points, [segments("x", ["birth", "time", "generation"], along), segments("colour", ["operator", "island", "model", "status"], by)]);
-  world = place(along, by);
+  if (!known || known.version !== version || known.along !== along || known.by !== by) world = place(along, by);
+  known = { version, wanted, along, by };
   if (!frame || frame.along !== along) frame = { along, ...world.extent };
   request();
 }
@@ -137,6 +139,7 @@ function draw() {
   const [rules, names] = axes(lower);
   put(under, rules);
   put(over, names, selected(), way());
+  element.dataset.painted = performance.now();
   element.querySelector(".shown").textContent = any ? `${count(inside)} of ${count(total)} births` : `${count(total)} births`;
   edges();
 }
@@ -212,11 +215,13 @@ function way() {
   }
   const dash = shared.run.confirmed ? null : "4 4";
   parts.push(s("path", { d: path, fill: "none", stroke: "var(--bg)", "stroke-width": 4, "stroke-opacity": 0.7 }), s("path", { d: path, fill: "none", stroke: "var(--accent)", "stroke-width": 2, "stroke-dasharray": dash }));
+  let bars = "";
   for (const at of onWay) {
     const half = 1.96 * points.error[at], end = points.flags[at] & (CHAMPION | SEED);
-    if (Number.isFinite(half) && Number.isFinite(points.score[at])) parts.push(s("line", { x1: xs[at], x2: xs[at], y1: y(points.score[at] - half), y2: y(points.score[at] + half), stroke: "var(--accent)", "stroke-opacity": crowded ? 0.25 : 0.55, "stroke-width": 1.4 }));
+    if (Number.isFinite(half) && Number.isFinite(points.score[at])) bars += `M${xs[at].toFixed(1)},${y(points.score[at] - half).toFixed(1)}V${y(points.score[at] + half).toFixed(1)}`;
     if (!crowded || end) parts.push(s("circle", { cx: xs[at], cy: ys[at], r: end ? 5.5 : 3.8, fill: points.flags[at] & SEED ? "var(--ink)" : "var(--accent)", stroke: "var(--bg)", "stroke-width": 1.5 }));
   }
+  parts.splice(1, 0, s("path", { d: bars, stroke: "var(--accent)", "stroke-opacity": crowded ? 0.25 : 0.55, "stroke-width": 1.4 }));
   const leader = shared.run.leader ? position(points, shared.run.leader.variant_id) : -1;
   if (leader >= 0 && !shared.run.confirmed) parts.push(s("circle", { cx: xs[leader], cy: ys[leader], r: 5.5, fill: "var(--bg)", stroke: "var(--accent)", "stroke-width": 2 }));
   return s("g", null, parts);

@@ -112,7 +112,7 @@ class Experiment:
 class Result:
     """What one experiment came to, as the supervisor measured it. Times are in seconds, memory in bytes.
 
-    Every number is the supervisor's own; what the variant printed stands only in `log_tail`.
+    The supervisor's own numbers, but those that are called claims; what else was printed stands only in `log_tail`.
     """
 
     status: Status
@@ -121,6 +121,7 @@ class Result:
     val_bpb: float | None = None
     """Validation bits per byte, lower is better; None unless completed."""
     holdout_bpb: float | None = None
+    """The same over the holdout rows, where the experiment asked for it; shown for champions, never selected on."""
     verified: bool = False
     """True when the supervisor computed the score from logits; False when the program reported it."""
     curve: tuple[tuple[float, float], ...] = ()
@@ -135,8 +136,13 @@ class Result:
     steps: int = 0
     """Training batches served."""
     parameters: int | None = None
-    """Parameters of the scored model, as the variant's process counted them."""
+    """Parameters of the scored model: a claim, as the variant's process counted them."""
     peak_memory_bytes: int | None = None
+    """Measured on the CPU; of a GPU's memory, what the variant claims."""
+    claimed_val_bpb: float | None = None
+    """What a scored variant printed as its score; nothing is decided by it."""
+    claim_flag: str = ""
+    """Which of its claims disagree with what was measured; empty when none do."""
     log_tail: str = ""
     """The last 8 kB that the variant printed, made printable."""
     hardware: str = ""

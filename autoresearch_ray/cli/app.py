@@ -136,6 +136,7 @@ def add(
 def score(
     file: Annotated[Path, typer.Argument(help="A train.py.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings, each under a fresh seed.")] = 1,
+    holdout: Annotated[bool, typer.Option("--holdout", help="Score the holdout rows too.")] = False,
     config: ConfigFile = None,
     override: Overrides = None,
     as_json: Json = False,
@@ -144,7 +145,9 @@ def score(
     from autoresearch_ray.cli import scoring
 
     settings = configuration.load(config, override or ())
-    _exit(scoring.score(file, read_source(file, settings), seeds, settings, as_json))
+    if holdout and settings.metric.kind == "reported":
+        raise UsageError("--holdout needs metric=scored: a program that reports its own score has no holdout rows.")
+    _exit(scoring.score(file, read_source(file, settings), seeds, settings, as_json, holdout))
 
 
 @app.command()

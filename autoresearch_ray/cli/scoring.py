@@ -32,10 +32,14 @@ class Scores:
     mean: float | None
     error: float | None
     """Standard error of the mean; None with fewer than two scores."""
+    holdout_mean: float | None = None
+    """Of the holdout rows' scores, where they were asked for."""
 
 
-def score(file: Path, source: str, seeds: int, config: Config, as_json: bool) -> int:
+def score(file: Path, source: str, seeds: int, config: Config, as_json: bool, holdout: bool = False) -> int:
     """Train and score a source so many times; return 0 if every training was scored, else 1.
+
+    With `holdout` the rows that are never selected on are scored too.
 
     Raises:
         DataError: the data are not prepared.
@@ -57,7 +61,7 @@ def score(file: Path, source: str, seeds: int, config: Config, as_json: bool) ->
         for seed in range(first, first + seeds):
             task = progress.add_task(f"seed {seed}", total=1.0, phase="starting")
             experiment = Experiment(
-                f"{source_hash(source)[:12]}-{seed - first}", source_hash(source)[:12], source, seed
+                f"{source_hash(source)[:12]}-{seed - first}", source_hash(source)[:12], source, seed, holdout
             )
             for item in supervisor.run(experiment):
                 if isinstance(item, Result):
@@ -75,7 +79,9 @@ def _scores(file: Path, trainer: Trainer, results: list[tuple[int, Result]]) -> 
     values = [result.val_bpb for _, result in results if result.val_bpb is not None]
     mean = statistics.fmean(values) if values else None
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-    return Scores(file, trainer.class_name, tuple(results), mean, error)
+    kept = [result.holdout_bpb for _, result in results if result.holdout_bpb is not None]
+    kept_mean = statistics.fmean(kept) if kept else None
+    return Scores(file, trainer.class_name, tuple(results), mean, error, kept_mean)
 
 
 def _render(scores: Scores) -> RenderableType:
@@ -114,6 +120,11 @@ def _closing(scores: Scores) -> Iterator[Text]:
         count = sum(result.val_bpb is not None for _, result in scores.results)
         runs = "1 training; --seeds 3 shows the noise" if count == 1 else f"{count} trainings"
         yield Text(f"\n{scores.mean:.4f}{error} bits per byte ({runs}; {scores.class_name})", style="bold")
+    if scores.holdout_mean is not None:
+        yield Text(f"{scores.holdout_mean:.4f} on the holdout rows, which nothing is selected on")
+    for seed, result in scores.results:
+        if result.claim_flag:
+            yield Text(f"seed {seed}: {plain(result.claim_flag)}", style="yellow")
     for seed, result in scores.results:
         if result.status is not Status.COMPLETED and result.log_tail:
             yield Text(f"\nThe end of what seed {seed} printed:", style="bold")

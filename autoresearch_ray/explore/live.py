@@ -121,7 +121,8 @@ def line(driver: Driver, ended: Ended) -> str:
         what = f"{ended.result.val_bpb:.4f}{_change(driver, ended)}"
     else:
         what = f"{ended.status.value.replace('_', ' ')}: {plain(ended.reason)}"
-    return f"{head}  {what}  {plain(ended.variant.hypothesis)}".rstrip()
+    flag = f"  ({plain(ended.result.claim_flag)})" if ended.result is not None and ended.result.claim_flag else ""
+    return f"{head}  {what}{flag}  {plain(ended.variant.hypothesis)}".rstrip()
 
 
 def _change(driver: Driver, ended: Ended) -> str:

@@ -7,6 +7,7 @@ scores (lineage/query.py).
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -75,7 +76,7 @@ def draw_variant(shown: dict[str, Any], *, whole_log: bool = False) -> Renderabl
         head.append("  ★ champion", style="bold green")
     parts: list[RenderableType] = [head, Text(text.plain(shown["hypothesis"]), style="italic"), _facts(shown)]
     if shown["experiments"]:
-        parts += [Rule("experiments", style="dim"), _experiments(shown["experiments"])]
+        parts += [Rule("experiments", style="dim"), _experiments(shown["experiments"]), *_remarks(shown["experiments"])]
         log = next((e["log_tail"] for e in reversed(shown["experiments"]) if e["log_tail"]), "")
         if log:
             parts += [Rule("end of the log", style="dim"), _log(log, whole_log)]
@@ -155,6 +156,15 @@ def _experiments(experiments: list[dict[str, Any]]) -> Table:
             Text(where if each["verified"] else f"{where} (unverified)"),
         )
     return table
+
+
+def _remarks(experiments: list[dict[str, Any]]) -> Iterator[Text]:
+    """Yield what else is to be said of replicates: their holdout scores, and claims that are not borne out."""
+    for each in experiments:
+        if each["holdout_bpb"] is not None:
+            yield Text(f"seed {each['seed']}: {each['holdout_bpb']:.6f} on the holdout rows, never selected on")
+        if each.get("claim_flag"):
+            yield Text(f"seed {each['seed']}: {text.plain(each['claim_flag'])}", style="yellow")
 
 
 def _log(log: str, whole: bool) -> Text:

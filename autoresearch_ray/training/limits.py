@@ -30,6 +30,8 @@ class SizeLimits:
 
 
 NO_LIMITS = SizeLimits()
+FIRST_ANSWER_SECONDS = {"cpu": 0.5, "cuda": 30.0}
+"""From the end of training to the first logits, by device: on a GPU the model may have to be compiled for scoring."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class SupervisorSettings:
     """From `evaluate_bpb` to the score."""
     grace_seconds: float | None = None
     """From the end of the budget to `evaluate_bpb`, on the experiment's clock; room for the last steps. None: 5 % of
-    the budget, at least 3 s."""
+    the budget or three of its longest steps, at least 0.5 s and at most 5 % or 3 s."""
     longest_training_seconds: float | None = None
     """From the first batch to `evaluate_bpb`, for a clock that does not advance. None: 10 budgets and 30 s, so that a
     machine that is busy with other things is not taken for a variant that sleeps."""
@@ -63,10 +65,17 @@ class SupervisorSettings:
     scratch: Path | None = None
     """Where scratch folders are made; None is the system's folder for temporary files."""
 
+    def grace(self, longest_step: float = 0.0) -> float:
+        """Return the grace in seconds of the experiment's clock, by the longest time between two of its batches."""
+        if self.grace_seconds is not None:
+            return self.grace_seconds
+        share = 0.05 * self.train_seconds
+        return min(max(3.0, share), max(0.5, share, 3.0 * longest_step))
+
     @property
-    def grace(self) -> float:
-        """The grace in seconds of the experiment's clock."""
-        return max(3.0, 0.05 * self.train_seconds) if self.grace_seconds is None else self.grace_seconds
+    def first_answer(self) -> float:
+        """Seconds of the experiment's clock that the first logits may come after the grace."""
+        return FIRST_ANSWER_SECONDS[self.device]
 
     @property
     def longest_training(self) -> float:
@@ -83,6 +92,8 @@ class Moments:
     started: float
     first_batch: float | None = None
     evaluate: float | None = None
+    answered: float | None = None
+    """The first logits came."""
     scored: float | None = None
 
 
@@ -94,24 +105,33 @@ class Verdict:
     reason: str = ""
 
 
-def overdue(settings: SupervisorSettings, moments: Moments, now: float, train_seconds: float) -> Verdict | None:
+def overdue(
+    settings: SupervisorSettings, moments: Moments, now: float, train_seconds: float, longest_step: float = 0.0
+) -> Verdict | None:
     """Return the verdict on an experiment that is late, or None while it is not.
 
     Args:
         settings: the allowances.
         moments: what was reached so far.
         now: the monotonic clock.
-        train_seconds: the experiment's clock.
+        train_seconds: the experiment's clock, which runs on until the first logits come: else a variant could go on
+            training between `evaluate_bpb` and them.
+        longest_step: the longest time between two of its batches, on that clock.
     """
     reason = None
+    grace = settings.grace(longest_step)
+    over = train_seconds - settings.train_seconds
     if moments.scored is not None:
         return None
     if moments.evaluate is not None:
         if now - moments.evaluate > settings.scoring_seconds:
             reason = f"scoring took longer than {settings.scoring_seconds:g} s"
+        elif moments.answered is None and over > grace + settings.first_answer:
+            allowed = round(grace + settings.first_answer, 2)
+            reason = f"called evaluate_bpb, but gave no logits within {allowed:g} s of the end of its training budget"
     elif moments.first_batch is not None:
-        if train_seconds > settings.train_seconds + settings.grace:
-            reason = f"did not call evaluate_bpb within {settings.grace:g} s of the end of its training budget"
+        if over > grace:
+            reason = f"did not call evaluate_bpb within {round(grace, 2):g} s of the end of its training budget"
         elif now - moments.first_batch > settings.longest_training:
             reason = (
                 f"training took longer than {settings.longest_training:g} s of wall-clock time, "

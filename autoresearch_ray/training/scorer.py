@@ -26,6 +26,8 @@ from autoresearch_ray.training.successors import Successors, pool
 from autoresearch_ray.training.wire import Wire, WireClosed
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+USUAL_DTYPES = {"cpu": "float32", "cuda": "bfloat16"}
+"""In which prepare.py sends logits, by device."""
 _LOGITS_A_PIECE = {"cpu": 1 << 22, "cuda": 1 << 27}
 """Logits that the loss is computed of at a time, by device; bounds the scorer's memory."""
 
@@ -51,6 +53,8 @@ class Targets:
     successors: Successors
     token_bytes: torch.Tensor
     """(V,)."""
+    covariates: npt.NDArray[np.float64]
+    """Of the val rows and then the holdout rows."""
     device: str
 
     @property
@@ -125,34 +129,23 @@ class Scoring:
     """
 
     def __init__(
-        self,
-        targets: Targets,
-        tokens: int,
-        logits: LogitsMemory,
-        dtype: str,
-        rng: np.random.Generator,
-        holdout: bool = False,
+        self, targets: Targets, plan: Plan, tokens: int, logits: LogitsMemory, dtype: str, rng: np.random.Generator
     ) -> None:
-        """Plan what is sent.
+        """Begin with the first batch.
 
         Args:
             targets: what is scored on.
+            plan: what is sent, made by `plan_for` these targets.
             tokens: descriptor of the memory that rows are written to.
-            logits: where their logits come.
+            logits: where their logits come; holds those of a batch.
             dtype: of the logits, a key of `protocol.LOGITS_ITEMSIZE`.
-            rng: must not be foreseen by the variant.
-            holdout: score the holdout rows too, mixed with the others.
+            rng: draws a second look.
         """
         self._targets, self._tokens, self._logits, self._rng = targets, tokens, logits, rng
-        T, V = targets.sequence_length, targets.vocab_size
-        self._dtype = _DTYPES[dtype]
-        rows = np.concatenate([targets.val, targets.holdout]) if holdout else targets.val
-        fitting = logits.size // (T * V * self._dtype.itemsize)
-        batch = max(1, min(fitting, memory.tokens_a_batch(targets.device, V) // T, len(rows)))
-        share = CHECK_SHARE[targets.device]
-        self.plan: Plan = make_plan(rows, targets.check, targets.successors, batch, share, V, rng)
-        self._checks = Checks(self.plan, dtype, covariates(rows, V))
-        self._private = torch.empty(batch * T * V, dtype=self._dtype, device=targets.device)
+        self.plan = plan
+        self._checks = Checks(plan, dtype, targets.covariates)
+        numbers = plan.batch * targets.sequence_length * targets.vocab_size
+        self._private = torch.empty(numbers, dtype=_DTYPES[dtype], device=targets.device)
         self._sent = self._scored = 0
         self._confirming = False
         self.sums = {"val": Sums(), "holdout": Sums()}
@@ -220,6 +213,23 @@ class Scoring:
         return None if broken is None else Refusal(broken, broke_rule=True)
 
 
+def plan_for(targets: Targets, size: int, dtype: str, holdout: bool, rng: np.random.Generator) -> Plan:
+    """Plan the scoring of one model.
+
+    Args:
+        targets: what is scored on.
+        size: bytes of the memory that logits come in.
+        dtype: of the logits, a key of `protocol.LOGITS_ITEMSIZE`.
+        holdout: score the holdout rows too, mixed with the others.
+        rng: must not be foreseen by the variant.
+    """
+    T, V = targets.sequence_length, targets.vocab_size
+    rows = np.concatenate([targets.val, targets.holdout]) if holdout else targets.val
+    fitting = size // (T * V * _DTYPES[dtype].itemsize)
+    batch = max(1, min(fitting, memory.tokens_a_batch(targets.device, V) // T, len(rows)))
+    return make_plan(rows, targets.check, targets.successors, batch, CHECK_SHARE[targets.device], V, rng)
+
+
 def negative_log_likelihoods(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Return the loss of each token in nats, normalized here: (n, V) any float type, (n,) -> (n,) float32.
 
@@ -255,7 +265,8 @@ def open_targets(folder: Path, device: str) -> Targets:
     data = open_data(folder)
     val, holdout, check = (_whole(data, split) for split in ("val", "holdout", "check"))
     token_bytes = torch.from_numpy(data.token_bytes()).to(device)
-    return Targets(val, holdout, check, pool(data.open_rows("train")), token_bytes, device)
+    explained = covariates(np.concatenate([val, holdout]), data.vocab_size)
+    return Targets(val, holdout, check, pool(data.open_rows("train")), token_bytes, explained, device)
 
 
 def _whole(data: PreparedData, split: Any) -> Rows:
@@ -270,10 +281,10 @@ def _whole(data: PreparedData, split: Any) -> Rows:
 def serve(wire: Wire) -> None:
     """Score one model after the other until the supervisor is gone.
 
-    Requests are `open` (once), then for each model `allocate` (on a GPU: the memory for its logits), `begin` (with the
-    shared memory) and `logits`. Each answer repeats the request's `turn`, so that the supervisor can tell one that is
-    late from one that it waits for. The answer to `logits` leaves before the loss is computed: the variant computes its
-    next logits meanwhile.
+    Requests are `open` (once), then for each model `allocate` (on a GPU: the memory for its logits), `plan` (while it
+    trains; has no answer), `begin` (with the shared memory) and `logits`. Each answer repeats the request's `turn`, so
+    that the supervisor can tell one that is late from one that it waits for. The answer to `logits` leaves before the
+    loss is computed: the variant computes its next logits meanwhile.
     """
     try:
         request, _ = wire.receive()
@@ -298,6 +309,8 @@ class Service:
         self._targets = targets
         self._device_memory: DeviceMemory | None = None
         self._opened: list[int] = []
+        self._rng = np.random.default_rng()  # seeded by the system, so that nobody can foresee it
+        self._planned: tuple[tuple[int, str, bool], Plan] | None = None
         self._scoring: Scoring | None = None
         self._refusal: Refusal | None = None
 
@@ -307,6 +320,8 @@ class Service:
             request, descriptors = self._wire.receive()
             if request["op"] == "allocate":
                 self._allocate(request)
+            elif request["op"] == "plan":
+                self._plan(request["logits_bytes"], USUAL_DTYPES[self._targets.device], request["holdout"])
             elif request["op"] == "begin":
                 self._begin(request, descriptors)
             elif self._scoring is not None:
@@ -325,6 +340,13 @@ class Service:
             return
         self._wire.send({"turn": request["turn"]}, [self._device_memory.descriptor])
 
+    def _plan(self, size: int, dtype: str, holdout: bool) -> Plan:
+        """Return a plan that was not used yet: the one made ahead, if it is one for that."""
+        wanted = (size, dtype, holdout)
+        if self._planned is None or self._planned[0] != wanted:
+            self._planned = wanted, plan_for(self._targets, *wanted, self._rng)
+        return self._planned[1]
+
     def _begin(self, request: Mapping[str, Any], descriptors: list[int]) -> None:
         for descriptor in self._opened:
             os.close(descriptor)
@@ -334,8 +356,9 @@ class Service:
             logits: LogitsMemory = DeviceLogits(self._device_memory)
         else:
             logits = HostLogits(others[0], request["logits_bytes"])
-        rng = np.random.default_rng()  # seeded by the system, so that nobody can foresee it
-        self._scoring = Scoring(self._targets, tokens, logits, request["dtype"], rng, request["holdout"])
+        plan = self._plan(request["logits_bytes"], request["dtype"], request["holdout"])
+        self._planned = None  # each is used once
+        self._scoring = Scoring(self._targets, plan, tokens, logits, request["dtype"], self._rng)
         self._refusal = None
         self._wire.send({"turn": request["turn"], "rows": self._scoring.send_rows()})
 

@@ -86,6 +86,11 @@ class Session:
         self._now = now
         self._greeted = False
         self._awaits_logits = False
+        self._last_served = 0.0
+        self.used_seconds = 0.0
+        """What the clock has counted, also after `evaluate`."""
+        self.longest_step = 0.0
+        """The longest time between two batches, on the clock."""
         self._thinning = 1
         self._losses = 0
         self.moments = Moments(now())
@@ -99,9 +104,11 @@ class Session:
         return min(1.0, self.record.train_seconds / self._settings.train_seconds)
 
     def tick(self) -> None:
-        """Read the clock, unless training is over."""
+        """Read the clock, which stops when the first logits come; what it says at `evaluate` is the training's."""
+        if self.moments.answered is None:
+            self.used_seconds = self._clock.seconds()
         if self.moments.evaluate is None:
-            self.record.train_seconds = self._clock.seconds()
+            self.record.train_seconds = self.used_seconds
 
     def answer(self, message: Message) -> Answer | AskScorer:
         """Return the answer to one message.
@@ -153,6 +160,8 @@ class Session:
             self.moments.first_batch = self._now()
             self._clock.start()
         self.tick()
+        self.longest_step = max(self.longest_step, self.used_seconds - self._last_served)
+        self._last_served = self.used_seconds
         if wanted.loss is not None:
             self._note_loss(wanted.loss)
         if self.progress >= 1.0:
@@ -178,6 +187,9 @@ class Session:
         if not self._awaits_logits:
             raise ProtocolViolation("logits came that were not asked for")
         self._awaits_logits = False
+        if self.moments.answered is None:
+            self.tick()
+            self.moments.answered = self._now()
         return AskScorer({"op": "logits"})
 
     def _end(self, status: Status, reason: str) -> Answer:

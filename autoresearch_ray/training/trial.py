@@ -20,6 +20,8 @@ from types import TracebackType
 from typing import Any, Literal
 
 from autoresearch_ray.training import memory, processes
+from autoresearch_ray.training.block import BlockReader
+from autoresearch_ray.training.claims import Measured, disagreements
 from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
@@ -70,6 +72,7 @@ class Trial:
         self._memory: int | None = None
         self._lines = LineBuffer()
         self._log_tail = LogTail()
+        self._block = BlockReader("val_bpb")
         self._resources = contextlib.ExitStack()
         self._started_at = datetime.now(timezone.utc)
         self._started = self._ended = time.monotonic()
@@ -114,7 +117,10 @@ class Trial:
         record, moments = self._session.record, self._session.moments
         first = moments.first_batch or moments.evaluate or self._ended
         scoring_end = moments.scored or self._ended
-        measured = self._crew.ended.peak_memory_bytes if self._crew.ended else None
+        wall = self._ended - self._started
+        training = (moments.evaluate or self._ended) - first
+        measured = Measured(record.val_bpb, record.tokens, record.steps, record.train_seconds, training, wall)
+        claims = self._block.claims()
         return Result(
             status=self._verdict.status,
             reason=self._verdict.reason,
@@ -124,12 +130,14 @@ class Trial:
             curve=tuple(record.curve),
             train_seconds=record.train_seconds,
             startup_seconds=first - self._started,
-            wall_seconds=self._ended - self._started,
+            wall_seconds=wall,
             scoring_seconds=0.0 if moments.evaluate is None else scoring_end - moments.evaluate,
             tokens=record.tokens,
             steps=record.steps,
             parameters=record.parameters,
-            peak_memory_bytes=record.claimed_peak if self._settings.device == "cuda" else measured,
+            peak_memory_bytes=record.claimed_peak if self._settings.device == "cuda" else self._measured_peak(),
+            claimed_val_bpb=claims.number("val_bpb"),
+            claim_flag=disagreements(claims, measured),
             log_tail=self._log_tail.text(),
             hardware=self._crew.hardware,
             node=platform.node(),
@@ -137,6 +145,9 @@ class Trial:
             started_at=self._started_at,
             ended_at=datetime.now(timezone.utc),
         )
+
+    def _measured_peak(self) -> int | None:
+        return self._crew.ended.peak_memory_bytes if self._crew.ended else None
 
     def _acquire(self) -> None:
         """Make scratch folder, memories, channel and log; the variant's ends are kept until it has been forked."""
@@ -183,6 +194,7 @@ class Trial:
         finally:
             self._their_channel.close()
             os.close(self._their_log)
+        self._crew.ask_scorer({"op": "plan", "logits_bytes": size, "holdout": self._holdout})
 
     def _step(self, timeout: float) -> None:
         """Wait for something to happen, deal with it, and look at the limits."""
@@ -220,7 +232,8 @@ class Trial:
         if self._verdict is None:
             record, moments = self._session.record, self._session.moments
             used = self._memory if self._settings.device == "cpu" else record.claimed_peak
-            late = overdue(self._settings, moments, now, record.train_seconds)
+            session = self._session
+            late = overdue(self._settings, moments, now, session.used_seconds, session.longest_step)
             self._verdict = self._settings.sizes.verdict(used, record.parameters) or late
 
     def _wait_for_exit(self) -> None:
@@ -297,6 +310,7 @@ class Trial:
                     self._selector.unregister(self._log)
                 return
             self._log_tail.feed(received)
+            self._block.feed(received)
 
     def _phase(self) -> Phase:
         record, moments = self._session.record, self._session.moments

@@ -38,7 +38,7 @@ class Wire:
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Send one message, and copies of descriptors with it (Raises WireClosed)."""
-        line = json.dumps(message).encode() + b"\n"
+        line = json.dumps([message, len(descriptors)]).encode() + b"\n"
         try:
             sent = socket.send_fds(self._socket, [line], list(descriptors)) if descriptors else 0
             self._socket.sendall(line[sent:])
@@ -58,8 +58,9 @@ class Wire:
         while b"\n" not in self._buffer:
             self._read(timeout)
         line, _, self._buffer = self._buffer.partition(b"\n")
-        descriptors, self._descriptors = self._descriptors, []
-        message: dict[str, Any] = json.loads(line)
+        message, count = json.loads(line)
+        # Those of a later message may have been read already, together with this one.
+        descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
         return message, descriptors
 
     def finish(self, timeout: float) -> bool:

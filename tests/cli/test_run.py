@@ -135,10 +135,13 @@ def test_a_second_ctrl_c_stops_now_and_loses_nothing_finished(running: subproces
 
 def test_scores_of_a_file_on_fresh_seeds(prepared: Path) -> None:
     train = Path(__file__).parents[2] / "seed_model" / "train.py"
-    ended = arr("score", train, "-c", prepared, "--seeds", "2", "--json")
+    ended = arr("score", train, "-c", prepared, "--seeds", "2", "--holdout", "--json")
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout)
     assert len(found["results"]) == 2
     assert found["results"][0][0] != found["results"][1][0]
     assert all(result["verified"] for _, result in found["results"])
     assert found["error"] > 0
+    kept = [result["holdout_bpb"] for _, result in found["results"]]
+    assert found["holdout_mean"] == sum(kept) / 2 > 0
+    assert found["results"][0][1]["val_bpb"] != kept[0]

@@ -12,6 +12,7 @@ from scripted import SEED_SOURCE, ScriptedCluster, bowl
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.explore import live, snapshot, summary
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
@@ -40,6 +41,7 @@ class Watched:
         self.folder = folder
         self.snapshots: list[snapshot.Snapshot] = []
         self.lines: list[str] = []
+        self.last_ended: list[Ended] = []
         folder.mkdir()
         with LineageStore.create(folder, "mar5") as store:
             config = Config(max_experiments=experiments, population_size=4, seed_replicates=3)
@@ -51,6 +53,7 @@ class Watched:
     def _look(self, driver: Driver) -> None:
         self.snapshots.append(snapshot.take(driver, "running"))
         self.lines += [live.line(driver, ended) for ended in driver.ended]
+        self.last_ended = list(driver.ended) or self.last_ended
 
 
 @pytest.fixture
@@ -159,3 +162,11 @@ def test_busy_is_the_part_of_all_slot_time_between_first_start_and_last_end() ->
     table = pa.Table.from_pylist(rows)
     assert summary.busy_share(table, 2) == pytest.approx(18 / 20)
     assert summary.busy_share(table.slice(0, 0), 2) is None
+
+
+def test_the_line_of_a_birth_shows_claims_that_are_not_borne_out(watched: Watched) -> None:
+    ended = next(ended for ended in watched.last_ended if ended.result is not None)
+    assert ended.result is not None
+    flagged = dataclasses.replace(ended, result=dataclasses.replace(ended.result, claim_flag="claims val_bpb 0"))
+    assert "(claims val_bpb 0)" in live.line(watched.driver, flagged)
+    assert "claims" not in live.line(watched.driver, ended)

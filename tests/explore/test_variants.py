@@ -136,3 +136,14 @@ def test_an_empty_run_says_so(tmp_path: Path, printed) -> None:
     assert printed(variants.draw_best(variants.best(Lineage.open(tmp_path / "run")))) == [
         "run: nothing has been scored yet"
     ]
+
+
+def test_claims_that_are_not_borne_out_and_holdout_scores_are_shown(lineage: Lineage, printed) -> None:
+    shown = variants.variant(lineage, 0)
+    shown["experiments"][0] |= {"claim_flag": "claims val_bpb 0.1, measured 3.812340", "holdout_bpb": 3.7}
+    shown["experiments"][1].pop("claim_flag")  # a part that was written before there were flags
+    lines = printed(variants.draw_variant(shown), width=120)
+    seed = shown["experiments"][0]["seed"]
+    assert f"seed {seed}: claims val_bpb 0.1, measured 3.812340" in lines
+    assert f"seed {seed}: 3.700000 on the holdout rows, never selected on" in lines
+    assert sum(line.startswith("seed ") and ":" in line for line in lines) == 2

@@ -86,6 +86,8 @@ def test_a_result_survives_the_way_there_and_back(way) -> None:
         steps=3,
         parameters=5,
         peak_memory_bytes=1 << 33,
+        claimed_val_bpb=0.1,
+        claim_flag="claims val_bpb 0.1, measured 3.7",
         log_tail="---\n",
         hardware="cpu",
         node="here",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from autoresearch_ray.training import memory
-from autoresearch_ray.training.scorer import Refusal, Scoring, Targets
+from autoresearch_ray.training.scorer import Refusal, Scoring, Targets, plan_for
 from autoresearch_ray.training.session import bits_per_byte
 
 Model = Callable[[torch.Tensor], torch.Tensor]
@@ -61,7 +61,9 @@ def judge(targets: Targets, model: Model, seed: int, dtype: str = "float32", hol
     size = memory.logits_bytes(targets.device, targets.sequence_length, targets.vocab_size)
     held = Held(size)
     with token_memory() as tokens:
-        scoring = Scoring(targets, tokens, held, dtype, np.random.default_rng(seed), holdout)
+        rng = np.random.default_rng(seed)
+        plan = plan_for(targets, size, dtype, holdout, rng)
+        scoring = Scoring(targets, plan, tokens, held, dtype, rng)
         rows = scoring.send_rows()
         while rows is not None:
             x = np.empty((rows["rows"], rows["length"]), dtype=np.uint16)

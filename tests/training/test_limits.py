@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,14 @@ SETTINGS = SupervisorSettings(
         (Moments(1000.0, first_batch=1020.0), 1130.0, 105.5, "did not call evaluate_bpb within 5 s of the end"),
         (Moments(1000.0, first_batch=1020.0), 1330.0, 2.0, None),
         (Moments(1000.0, first_batch=1020.0), 2051.0, 2.0, "longer than 1030 s of wall-clock time.* counted 2.0 s"),
-        (Moments(1000.0, first_batch=1020.0, evaluate=1200.0), 1240.0, 999.0, None),
+        (Moments(1000.0, first_batch=1020.0, evaluate=1200.0), 1201.0, 105.5, None),
+        (
+            Moments(1000.0, first_batch=1020.0, evaluate=1200.0),
+            1201.0,
+            105.6,
+            "but gave no logits within 5.5 s of the end",
+        ),
+        (Moments(1000.0, first_batch=1020.0, evaluate=1200.0, answered=1201.0), 1240.0, 999.0, None),
         (Moments(1000.0, first_batch=1020.0, evaluate=1200.0), 1241.0, 0.0, "scoring took longer than 40 s"),
         (Moments(1000.0, evaluate=1001.0, scored=1002.0), 9999.0, 0.0, None),
     ],
@@ -38,8 +46,22 @@ def test_who_is_late(moments: Moments, now: float, clock: float, words: str | No
 
 
 def test_short_trainings_get_a_grace_of_seconds() -> None:
-    assert SupervisorSettings(Path(), Path(), train_seconds=1.0).grace == 3.0
-    assert SupervisorSettings(Path(), Path(), train_seconds=1.0, grace_seconds=0.5).grace == 0.5
+    short, long = SupervisorSettings(Path(), train_seconds=10.0, prepare=Path()), replace(SETTINGS, train_seconds=300.0)
+    assert [short.grace(step) for step in (0.0, 0.1, 0.5, 100.0)] == [0.5, 0.5, 1.5, 3.0]
+    assert [long.grace(step) for step in (0.0, 1.0, 100.0)] == [15.0, 15.0, 15.0]
+    assert replace(short, grace_seconds=0.7).grace(100.0) == 0.7
+
+
+def test_a_gpu_may_have_to_compile_before_the_first_logits() -> None:
+    asked = Moments(1000.0, first_batch=1020.0, evaluate=1125.0)
+    on_gpu = replace(SETTINGS, device="cuda")
+    assert overdue(on_gpu, asked, 1126.0, 134.0) is None
+    verdict = overdue(on_gpu, asked, 1126.0, 136.0)
+    assert verdict is not None
+    assert "gave no logits within 35 s" in verdict.reason
+
+
+def test_a_training_that_waits_ends_too() -> None:
     assert SupervisorSettings(Path(), Path(), train_seconds=1.0).longest_training == 40.0
 
 

@@ -16,7 +16,15 @@ from autoresearch_ray.errors import DataError
 from autoresearch_ray.training import memory
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.plan import Kind
-from autoresearch_ray.training.scorer import HostLogits, Scoring, Targets, negative_log_likelihoods, open_targets
+from autoresearch_ray.training.scorer import (
+    HostLogits,
+    LogitsMemory,
+    Scoring,
+    Targets,
+    negative_log_likelihoods,
+    open_targets,
+    plan_for,
+)
 
 T, V = SEQUENCE_LENGTH, VOCAB_SIZE
 TABLE = torch.randn(V, V, generator=torch.Generator().manual_seed(1)) * 3
@@ -149,8 +157,9 @@ def test_large_batches_are_scored_in_pieces_with_the_same_result(monkeypatch: py
     torch.testing.assert_close(negative_log_likelihoods(logits, wanted), whole, rtol=0, atol=0)
 
 
-def scoring_with(targets: Targets, tokens: int, logits: object) -> Scoring:
-    return Scoring(targets, tokens, logits, "float32", np.random.default_rng(1))  # type: ignore[arg-type]
+def scoring_with(targets: Targets, tokens: int, logits: LogitsMemory) -> Scoring:
+    rng = np.random.default_rng(1)
+    return Scoring(targets, plan_for(targets, logits.size, "float32", False, rng), tokens, logits, "float32", rng)
 
 
 def test_what_is_scored_is_a_copy(targets: Targets) -> None:

@@ -191,6 +191,24 @@ def test_logits_come_only_when_asked_for(greeted: Stage) -> None:
         greeted.answer(Logits())
 
 
+def test_the_clock_runs_on_until_the_first_logits_come(greeted: Stage) -> None:
+    greeted.answer(Batch(1, T, None))
+    greeted.clock.read = 2.0
+    greeted.answer(Batch(1, T, None))
+    greeted.clock.read = 3.0
+    greeted.answer(EVALUATE)
+    greeted.clock.read = 7.0
+    greeted.session.tick()
+    assert (greeted.session.record.train_seconds, greeted.session.used_seconds) == (3.0, 7.0)
+    greeted.session.hear_scorer(ROWS)
+    greeted.answer(Logits())
+    assert greeted.session.moments.answered == 100.0
+    greeted.clock.read = 20.0
+    greeted.session.tick()
+    assert greeted.session.used_seconds == 7.0
+    assert greeted.session.longest_step == 2.0
+
+
 def test_the_scorers_sums_are_the_score(greeted: Stage) -> None:
     greeted.answer(EVALUATE)
     answer = greeted.session.hear_scorer({"val": [3 * math.log(2), 2], "holdout": [0.0, 0]})

@@ -81,6 +81,23 @@ def test_memory_that_was_cut_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     os.close(descriptor)
 
 
+def test_descriptors_come_with_the_message_they_were_sent_with() -> None:
+    here, there = (Wire(end) for end in socket.socketpair())
+    with tempfile.TemporaryFile() as first, tempfile.TemporaryFile() as second:
+        here.send({"number": 1})
+        here.send({"number": 2}, [first.fileno(), second.fileno()])
+        here.send({"number": 3})
+        here.send({"number": 4}, [second.fileno()])
+        received = [there.receive() for _ in range(4)]
+        assert [len(descriptors) for _, descriptors in received] == [0, 2, 0, 1]
+        assert os.fstat(received[3][1][0]).st_ino == os.fstat(second.fileno()).st_ino
+        for _, descriptors in received:
+            for descriptor in descriptors:
+                os.close(descriptor)
+    here.close()
+    there.close()
+
+
 def test_one_batch_of_logits_fits_whatever_the_row_is() -> None:
     assert memory.logits_bytes("cpu", 128, 257) == memory.LEAST_LOGITS_BYTES
     assert memory.logits_bytes("cpu", 65_536, 8192) == 4 * 65_536 * 8192

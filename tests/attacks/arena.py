@@ -20,10 +20,12 @@ from small_data import make_data
 from autoresearch_ray.training.supervisor import Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result, Status
 
-__all__ = ["BY_HAND", "GREETED", "HONEST", "PREPARE", "SCORED", "Arena", "Attempts", "opened"]
+__all__ = ["BY_HAND", "GREETED", "HONEST", "KEY_REVERSED", "PREPARE", "SCORED", "Arena", "Attempts", "opened"]
 
 PREPARE = Path(__file__).parents[2] / "seed_model" / "prepare.py"
 PATIENT = 120.0
+KEY_REVERSED = b"6c1f-tnemnorivne-ruo-ni-yek-ks"
+"""The key that our environment holds while attacks run, reversed: so a search does not find the searcher."""
 _MARK = "@attempt "
 
 PRELUDE = """

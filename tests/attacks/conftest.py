@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
-from arena import Arena, opened
+from arena import KEY_REVERSED, Arena, opened
 from metric import make_text, scored_with
 
 from autoresearch_ray.variant import Result, Status
@@ -70,3 +76,62 @@ def honest(measured: Arena) -> Result:
     result = measured.run(scored_with("Honest()"))
     assert (result.status, result.reason) == (Status.COMPLETED, "")
     return result
+
+
+NEIGHBOUR = """
+import ctypes, os, sys, time
+held = ctypes.create_string_buffer(bytes(reversed(b"ruobhgien-ks")))
+print(ctypes.addressof(held), flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A process of the user's own: it stands for a raylet, an editor, another experiment's trusted side."""
+
+    process: subprocess.Popen[bytes]
+    address: int
+    """Where its memory holds `sk-neighbour`."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    def state(self) -> tuple[object, ...]:
+        """Return what must not change: alive and not stopped, priorities, affinity, limits, memory."""
+        pid, process = self.pid, psutil.Process(self.pid)
+        with open(f"/proc/{pid}/mem", "rb") as memory:
+            memory.seek(self.address)
+            held = memory.read(12)
+        return (
+            self.process.poll(),
+            process.status() in (psutil.STATUS_SLEEPING, psutil.STATUS_RUNNING),
+            process.nice(),
+            process.ionice(),
+            process.cpu_affinity(),
+            os.sched_getscheduler(pid),
+            [resource.prlimit(pid, limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)],
+            Path(f"/proc/{pid}/oom_score_adj").read_text(),
+            held,
+        )
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Neighbour]:
+    """A process with a secret in its environment and in its memory; afterwards it must be as it was."""
+    environment = {**os.environ, "NEIGHBOUR_API_KEY": "sk-neighbour"}
+    command = [sys.executable, "-c", NEIGHBOUR]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        yield Neighbour(process, int(process.stdout.readline()))
+        process.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _keys() -> Iterator[None]:
+    """An API key in our environment, before any launcher starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", bytes(reversed(KEY_REVERSED)).decode())
+        yield

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.launching import ANSWER_SECONDS, READY_SECONDS, LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
 from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
@@ -22,9 +23,9 @@ class Crew(LauncherClient):
 
     def __init__(self, settings: SupervisorSettings) -> None:
         """Start the launcher (Raises SupervisionError: prepare.py cannot be read)."""
-        prepare = _read(settings.prepare)
-        super().__init__(settings.device, settings.threads, settings.scratch)
-        self.library = _make_library(prepare, self.folder)
+        self._prepare = _read(settings.prepare)
+        confinement = Confinement(settings.sandbox, settings.device)
+        super().__init__(settings.device, settings.threads, settings.scratch, confinement)
         self._settings = settings
         self.scorer: Wire | None = None
         self.scorer_pid = 0
@@ -87,6 +88,9 @@ class Crew(LauncherClient):
         if self.scorer is not None:
             self.scorer.close()
         super().close()
+
+    def _furnish(self) -> None:
+        self.library = _make_library(self._prepare, self.folder)
 
     def _complete(self) -> None:
         """Start the scorer, and wait until it has opened the targets (Raises SupervisionError)."""

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from autoresearch_ray.training import processes
+from autoresearch_ray.training.sandbox import imports, probe, walls
+from autoresearch_ray.training.sandbox.walls import Walls
 from autoresearch_ray.training.wire import Wire, WireClosed
 
 CHANNEL, DATA, LOGITS = 3, 4, 5
@@ -59,8 +61,11 @@ class Program:
 class Launcher:
     """Answers the supervisor: forks variants and the scorer, says who ended, and ends what is left."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, around: Walls | None) -> None:
         self._wire = wire
+        self._walls = around
+        self._pinned: int | None = None
+        self._kills = 0
         self._variant: int | None = None
         self._scorer: int | None = None
         self._wakeup, self._waker = socket.socketpair()
@@ -89,7 +94,7 @@ class Launcher:
             code = os.waitstatus_to_exitcode(status)
             if pid == self._variant:
                 self._variant = None
-                self._wire.send({"ended": "variant", "code": code, "peak_memory_bytes": peak})
+                self._wire.send({"ended": "variant", "code": code, **self._memory(peak)})
             elif pid == self._scorer:
                 self._scorer = None
                 self._wire.send({"ended": "scorer", "code": code})
@@ -98,38 +103,67 @@ class Launcher:
         request, descriptors = self._wire.receive()
         if request["op"] == "clear":
             self._clear()
-            return
+        else:
+            self._wire.send(self._fork(request, descriptors))
+
+    def _fork(self, request: dict[str, Any], descriptors: list[int]) -> dict[str, Any]:
+        """Start what is asked for, wait until it stands inside its walls, and return what is to be said of it."""
         parent = os.getpid()
+        inside, report = os.pipe()
+        around = None if request["op"] == "scorer" else self._walls
         try:
+            if around is not None:
+                around.prepare()
+                self._kills = around.kills()
             pid = os.fork()
         except OSError as error:
-            self._wire.send({"failed": f"fork: {error.strerror}"})
-            pid = -1
+            pid, failure = -1, f"fork: {error.strerror}"
         if pid == 0:
-            become(request, descriptors, parent)
-        for descriptor in descriptors:
+            become(request, descriptors, parent, around, report)
+        for descriptor in (*descriptors, report):
             os.close(descriptor)
         if pid > 0:
-            if request["op"] == "scorer":
-                self._scorer = pid
-            else:
-                self._variant = pid
-            self._wire.send({"forked": pid})
+            self._pin(pid, request["op"])
+            with open(inside, "rb") as told:
+                failure = told.read().decode()
+        return {"failed": failure} if failure else {"forked": pid}
+
+    def _pin(self, pid: int, operation: str) -> None:
+        """Note who was started; hold on to its entry in /proc, or its walls would one day take that for another's."""
+        if operation == "scorer":
+            self._scorer = pid
+            return
+        self._variant = pid
+        self._unpin()
+        if self._walls is not None:
+            with contextlib.suppress(OSError):
+                self._pinned = os.open(f"/proc/{pid}", os.O_PATH | os.O_CLOEXEC)
+
+    def _unpin(self) -> None:
+        if self._pinned is not None:
+            os.close(self._pinned)
+            self._pinned = None
 
     def _clear(self) -> None:
         """End everything but the scorer."""
         spared = () if self._scorer is None else (self._scorer,)
         ended = processes.end_descendants(spared, PATIENCE)
+        self._unpin()
         if ended is None:
             self._wire.send({"failed": "a process of the variant does not die"})
             return
         status, peak = ended.get(self._variant or 0, (None, None))
         self._variant = None
         code = None if status is None else os.waitstatus_to_exitcode(status)
-        self._wire.send({"cleared": True, "code": code, "peak_memory_bytes": peak})
+        self._wire.send({"cleared": True, "code": code, **self._memory(peak)})
+
+    def _memory(self, peak: int | None) -> dict[str, Any]:
+        """Return what is known of a variant's memory."""
+        exceeded = self._walls is not None and self._walls.kills() > self._kills
+        return {"peak_memory_bytes": peak, "memory_exceeded": exceeded}
 
 
-def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoReturn:
+def become(request: dict[str, Any], descriptors: list[int], parent: int, around: Walls | None, report: int) -> NoReturn:
     """Turn this forked child into what was asked for: a variant's process, or the scorer.
 
     Args:
@@ -137,10 +171,12 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoRe
         descriptors: for a variant the log, the channel, the memory for tokens and the memory for logits; for a program
             that reports its own score standard output and standard error; for the scorer its wire.
         parent: the launcher.
+        around: the walls that a variant is put into.
+        report: a descriptor for what goes wrong until it stands there; it is closed then.
     """
     code = 1
     try:
-        code = _outcome(request, descriptors, parent)
+        code = _outcome(request, descriptors, parent, around, report)
         if request["op"] == "command":
             _finish()
     finally:
@@ -150,7 +186,7 @@ def become(request: dict[str, Any], descriptors: list[int], parent: int) -> NoRe
         os._exit(code)
 
 
-def _outcome(request: dict[str, Any], descriptors: list[int], parent: int) -> int:
+def _outcome(request: dict[str, Any], descriptors: list[int], parent: int, around: Walls | None, report: int) -> int:
     """Be what was asked for, and return the exit code that an interpreter would have."""
     try:
         signal.set_wakeup_fd(-1)
@@ -159,7 +195,10 @@ def _outcome(request: dict[str, Any], descriptors: list[int], parent: int) -> in
         if request["op"] == "scorer":
             _run_scorer(descriptors[0])
         else:
-            _run_program(_program(request), _standard(request["op"], descriptors))
+            program = _program(request)
+            os.setsid()
+            _enter_sandbox(program, around, parent, report)
+            _run_program(program, _standard(request["op"], descriptors), around)
     except SystemExit as exit_request:
         return _exit_code(exit_request)
     except BaseException as error:  # noqa: BLE001  (the outermost frame of a process)
@@ -190,23 +229,31 @@ def _standard(operation: str, descriptors: list[int]) -> dict[int, int]:
     return {1: output, 2: errors}
 
 
-def _run_program(program: Program, descriptors: dict[int, int]) -> None:
-    os.setsid()
+def _enter_sandbox(program: Program, around: Walls | None, parent: int, report: int) -> None:
+    """Put the walls around this process, for itself and all that it starts: the one place where that happens."""
+    if around is None:
+        processes.gain_no_privileges()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        return
+    try:
+        around.enter(program.scratch)
+        processes.die_with_parent(parent)  # another identity has forgotten it
+    except OSError as error:
+        os.write(report, f"the sandbox cannot be entered: {error.strerror}".encode())
+        os._exit(1)
+
+
+def _run_program(program: Program, descriptors: dict[int, int], around: Walls | None) -> None:
     _keep_descriptors(descriptors)
-    _enter_sandbox(program)
     os.chdir(program.scratch)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if program.library is None:
         _start(program)
     _enter_surroundings(program, program.library)
+    if around is not None:
+        imports.hide(around.plan.hidden)
     _run(program.scratch / program.command[0])
-
-
-def _enter_sandbox(program: Program) -> None:
-    """Put the walls around this process, for itself and all that it starts: the one place where that happens."""
-    processes.gain_no_privileges()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _start(program: Program) -> NoReturn:
@@ -251,10 +298,10 @@ def _keep_descriptors(wanted: dict[int, int]) -> None:
     for number, copy in high.items():
         os.dup2(copy, number, inheritable=number < 3)
     folder = "/proc/self/fd" if processes.LINUX else "/dev/fd"
-    for descriptor in map(int, os.listdir(folder)):
-        if descriptor not in wanted:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
+    highest = max(map(int, os.listdir(folder)))
+    for descriptor in set(range(beyond)) - set(wanted):
+        os.closerange(descriptor, descriptor + 1)
+    os.closerange(beyond, highest + 1)
 
 
 def _run(path: Path) -> None:
@@ -318,15 +365,30 @@ def main(arguments: list[str]) -> None:
     wire = Wire(socket.socket(fileno=int(descriptor)))
     os.set_inheritable(int(descriptor), False)
     processes.adopt_orphans()
-    if PRELOADED[device]:
-        _import_torch(device)
-    gc.collect()
-    gc.freeze()  # so that a child's collections do not copy the pages it shares with us
+    around = None
     try:
-        wire.send({"ready": os.getpid(), "threads": _threads()})
-        Launcher(wire).serve()
+        around, report = _build_walls(wire.receive()[0])
+        if PRELOADED[device]:
+            _import_torch(device)
+        gc.collect()
+        gc.freeze()  # so that a child's collections do not copy the pages it shares with us
+        wire.send({"ready": os.getpid(), "threads": _threads(), "walls": report})
+        Launcher(wire, around).serve()
+    except WireClosed:
+        return
     finally:
+        if around is not None:
+            around.close()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _build_walls(order: dict[str, Any]) -> tuple[Walls | None, dict[str, Any] | None]:
+    """Make the slot's walls and try them; return them and what the supervisor must know, None without walls."""
+    if order["plan"] is None:
+        return None, None
+    around = walls.build(walls.Plan.from_json(order["plan"]))
+    found = probe.probe(around, tuple(os.environ), _keep_descriptors)
+    return around, {"missing": around.missing, "found": found}
 
 
 if __name__ == "__main__":

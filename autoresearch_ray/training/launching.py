@@ -5,6 +5,7 @@ Owns the slot's folder and the environment of what runs in it. Does not own what
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -20,13 +21,16 @@ from typing import IO, Any, Literal, NoReturn
 
 from autoresearch_ray.errors import SupervisionError
 from autoresearch_ray.training import processes
+from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.launcher import PATIENCE
 from autoresearch_ray.training.logs import last_exception
+from autoresearch_ray.training.sandbox.promises import Promise
 from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
 
 READY_SECONDS = 300.0
 """To import torch, which a cold network disk can make slow."""
 ANSWER_SECONDS = PATIENCE + 10.0
+UNCONFINED = Confinement()
 ALLOWED_VARIABLES = (
     "CUDA_DEVICE_ORDER",
     "CUDA_HOME",
@@ -54,6 +58,8 @@ class Ended:
     """Its exit code, minus the number of a signal, or None if it is not known."""
     peak_memory_bytes: int | None
     """Its peak resident memory."""
+    memory_exceeded: bool = False
+    """Whether the kernel killed one of its processes because they had used up their memory."""
 
 
 class CrewLost(Exception):
@@ -63,15 +69,24 @@ class CrewLost(Exception):
 class LauncherClient:
     """One launcher. Starting does not wait; `wait_ready` does."""
 
-    def __init__(self, preload: Literal["cpu", "cuda", "meta", "nothing"], threads: int, scratch: Path | None) -> None:
+    def __init__(
+        self,
+        preload: Literal["cpu", "cuda", "meta", "nothing"],
+        threads: int,
+        scratch: Path | None,
+        confinement: Confinement = UNCONFINED,
+    ) -> None:
         """Start the launcher.
 
         Args:
             preload: what it imports before it forks, a key of `launcher.PRELOADED`.
             threads: that a variant may use.
             scratch: where the slot's folder is made; None is the system's folder for temporary files.
+            confinement: how variants are confined.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=scratch))
+        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=scratch)).resolve()
+        self.folder.chmod(0o711)  # variants have another identity, and their folders in it
+        self._furnish()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         ours, theirs = socket.socketpair()
         self.launcher = Wire(ours)
@@ -87,6 +102,12 @@ class LauncherClient:
             start_new_session=True,
         )
         theirs.close()
+        self._confinement = confinement
+        plan = confinement.plan(self.folder)
+        with contextlib.suppress(WireClosed):  # `wait_ready` says why it died
+            self.launcher.send({"plan": None if plan is None else plan.to_json()})
+        self.promises: tuple[Promise, ...] = ()
+        """What became of each promise of the sandbox, once the launcher is ready; none without walls."""
         self.pid = 0
         """The launcher's process, once it is ready. It is not our child."""
         self._born = 0.0
@@ -111,9 +132,11 @@ class LauncherClient:
             return
         self.lost = True  # until the end is reached
         try:
-            self.pid = self.launcher.receive(READY_SECONDS)[0]["ready"]
+            ready = self.launcher.receive(READY_SECONDS)[0]
+            self.pid = ready["ready"]
             used = processes.usage(self.pid)
             self._born = used.born if used else 0.0
+            self.promises = self._confinement.promises(ready["walls"])
             self._complete()
         except (WireClosed, WireTimeout, CrewLost):
             raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
@@ -143,7 +166,7 @@ class LauncherClient:
             if not self.lost:
                 answer = self._request({"op": "clear"}, (), "cleared")
                 if self.ended is None:
-                    self.ended = Ended(answer["code"], answer["peak_memory_bytes"])
+                    self.ended = _ended(answer)
                 return
         except CrewLost:
             pass
@@ -163,6 +186,14 @@ class LauncherClient:
         self._process.wait()
         self._errors.close()
         remove(self.folder)
+
+    @property
+    def held(self) -> tuple[str, ...]:
+        """The names of the promises of the sandbox that hold."""
+        return tuple(promise.name for promise in self.promises if promise.held)
+
+    def _furnish(self) -> None:
+        """Put into the slot's folder what variants find there."""
 
     def _complete(self) -> None:
         """Do what else a slot needs before its first experiment."""
@@ -200,7 +231,7 @@ class LauncherClient:
     def _note(self, message: Mapping[str, Any]) -> None:
         if message["ended"] == "scorer":
             self._lose("the scorer died")
-        self.ended = Ended(message["code"], message["peak_memory_bytes"])
+        self.ended = _ended(message)
 
     def _lose(self, reason: str) -> NoReturn:
         self.lost = True
@@ -215,6 +246,10 @@ class LauncherClient:
         """Return what the launcher, and a scorer, wrote to their standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
+
+
+def _ended(message: Mapping[str, Any]) -> Ended:
+    return Ended(message["code"], message["peak_memory_bytes"], message.get("memory_exceeded", False))
 
 
 def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:

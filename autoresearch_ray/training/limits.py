@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.variant import Status
 
 
@@ -62,6 +63,7 @@ class SupervisorSettings:
     gpu_share: float = 1.0
     """Share of the GPU that one experiment has, at which its clock runs."""
     sizes: SizeLimits = NO_LIMITS
+    sandbox: SandboxSettings = OFF
     scratch: Path | None = None
     """Where scratch folders are made; None is the system's folder for temporary files."""
 

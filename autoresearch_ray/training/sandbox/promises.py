@@ -5,6 +5,7 @@ Owns names and words. Does not own the walls (walls.py) or the attempts to break
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 PROMISES = {
@@ -49,3 +50,57 @@ class Promise:
     def says(self) -> str:
         """The promise as half a sentence about a variant."""
         return PROMISES[self.name]
+
+
+_STANDS_FOR = {
+    "reading": ("landlock", "identity"),
+    "writing": ("landlock", "scratch", "identity"),
+    "metadata": ("scratch", "identity", "seccomp"),
+    "network": ("seccomp", "namespaces", "landlock"),
+    "local_sockets": ("seccomp", "landlock"),
+    "signals": ("landlock", "identity"),
+    "inspection": ("seccomp", "landlock", "identity"),
+    "scheduling": ("seccomp", "identity"),
+    "shared_memory": ("seccomp", "namespaces", "landlock"),
+    "kernel": ("seccomp",),
+    "privileges": ("identity", "namespaces"),
+    "memory": ("group", "limits"),
+    "processes": ("group", "limits"),
+    "disk": ("scratch",),
+    "descriptors": ("limits",),
+    "environment": (),
+    "ending": (),
+}
+"""The walls that stand for a promise, the strongest first."""
+_REMEDIES = {
+    "group": "let this user make control groups (as root, or with a delegated memory controller)",
+    "limits": "raise the hard limits of this user above those of the configuration",
+    "namespaces": "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces, "
+    "kernel.apparmor_restrict_unprivileged_userns=0), or start as root with CAP_SYS_ADMIN",
+    "identity": "start as root with CAP_SETUID and CAP_SETGID, or allow user namespaces to an ordinary user",
+    "landlock": "use Linux 6.12 or newer with Landlock switched on (kernel parameter lsm=landlock,...)",
+    "seccomp": "use Linux on x86_64 or aarch64 with seccomp",
+}
+_REMEDIES["scratch"] = _REMEDIES["namespaces"]
+
+
+def judge(found: Mapping[str, Sequence[str]], missing: Mapping[str, str], names: Sequence[str]) -> tuple[Promise, ...]:
+    """Return what became of each promise.
+
+    Args:
+        found: what got through, by promise.
+        missing: the walls that do not stand, with the reason.
+        names: the promises that are made here.
+    """
+    return tuple(_judge(name, list(found.get(name, ())), missing) for name in names)
+
+
+def _judge(name: str, got_through: list[str], missing: Mapping[str, str]) -> Promise:
+    walls = _STANDS_FOR[name]
+    standing = tuple(wall for wall in walls if wall not in missing)
+    if not got_through:
+        return Promise(name, True, by=standing)
+    lacking = [wall for wall in walls if wall in missing]
+    why = "a variant " + ", ".join(got_through[:3]) + (", ..." if len(got_through) > 3 else "")
+    why += "".join(f"; {wall}: {missing[wall]}" for wall in lacking)
+    return Promise(name, False, why, "; ".join(dict.fromkeys(_REMEDIES[wall] for wall in lacking or walls)), standing)

@@ -1,0 +1,144 @@
+"""Control groups, version 1 or 2: a limit on memory and on the number of processes that the kernel itself keeps.
+
+Owns one group a slot, below or beside our own where we may make one. Does not own what is done at the limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_NAME = "autoresearch-"
+_CONTROLLERS = ("memory", "pids")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The folders of one slot's group; on version 2 both are the same one."""
+
+    memory: Path | None
+    pids: Path | None
+    unified: bool
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Each folder once."""
+        return tuple(dict.fromkeys(folder for folder in (self.memory, self.pids) if folder is not None))
+
+    @property
+    def memory_limit(self) -> Path | None:
+        """The file that holds the limit on memory, in bytes."""
+        return self.memory and self.memory / ("memory.max" if self.unified else "memory.limit_in_bytes")
+
+    @property
+    def pids_limit(self) -> Path | None:
+        """The file that holds the limit on processes."""
+        return self.pids and self.pids / "pids.max"
+
+    def join(self) -> None:
+        """Move this process into the group (Raises OSError)."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text("0")
+
+    def kills(self) -> int:
+        """Return how many processes were killed so far because the memory was used up."""
+        if self.memory is None:
+            return 0
+        text = (self.memory / ("memory.events" if self.unified else "memory.oom_control")).read_text()
+        counts = dict(line.split() for line in text.splitlines())
+        return int(counts.get("oom_kill", 0))
+
+    def used(self) -> int | None:
+        """Return the bytes of memory that the group holds, None where it is not counted."""
+        if self.memory is None:
+            return None
+        return int((self.memory / ("memory.current" if self.unified else "memory.usage_in_bytes")).read_text())
+
+    def remove(self) -> None:
+        """Delete the group, if no process is left in it."""
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def make(memory_bytes: int | None, processes: int) -> Group:
+    """Make a group with limits, as far as this machine lets us: what it does not is None in the result."""
+    places = _own()
+    unified = "" in places
+    folders: dict[str, Path | None] = {}
+    for controller in _CONTROLLERS:
+        limit = memory_bytes if controller == "memory" else processes
+        folders[controller] = None
+        place = places.get("" if unified and controller not in places else controller)
+        if place is not None and limit is not None:
+            with contextlib.suppress(OSError):
+                folders[controller] = _limited(place, controller, limit)
+    memory, pids = folders["memory"], folders["pids"]
+    return Group(memory, pids, unified=memory is not None and (memory / "cgroup.controllers").exists())
+
+
+def _limited(place: Path, controller: str, limit: int) -> Path:
+    """Return a new group at or beside `place` with a limit (Raises OSError)."""
+    for parent in (place, place.parent):
+        _sweep(parent)
+        folder = parent / f"{_NAME}{os.getpid()}"
+        version_2 = (parent / "cgroup.controllers").exists()
+        try:
+            folder.mkdir(exist_ok=True)
+            _set_limit(folder, controller, limit, version_2)
+            return folder
+        except OSError:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+            if not version_2:
+                raise
+    raise OSError(errno.EACCES, f"no control group for {controller} can be made here")
+
+
+def _set_limit(folder: Path, controller: str, limit: int, version_2: bool) -> None:
+    if controller == "pids":
+        (folder / "pids.max").write_text(str(limit))
+        return
+    (folder / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(limit))
+    with contextlib.suppress(OSError):  # where there is no swap there is no such file
+        if version_2:
+            (folder / "memory.swap.max").write_text("0")
+        else:
+            (folder / "memory.memsw.limit_in_bytes").write_text(str(limit))
+    if version_2:
+        with contextlib.suppress(OSError):
+            (folder / "memory.oom.group").write_text("1")
+
+
+def _own() -> dict[str, Path]:
+    """Return our own folder of each controller; on version 2 it is named ""."""
+    mounts: dict[str, Path] = {}
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            _, target, kind, options, *_ = line.split(" ")
+            if kind == "cgroup2":
+                mounts[""] = Path(target)
+            elif kind == "cgroup":
+                mounts |= {name: Path(target) for name in _CONTROLLERS if name in options.split(",")}
+    found = {}
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            _, names, path = line.rstrip("\n").split(":", 2)
+            for name in names.split(","):
+                if name in mounts and name in ("", *_CONTROLLERS):
+                    found[name] = mounts[name] / path.lstrip("/")
+    if any(name in found for name in _CONTROLLERS):
+        found.pop("", None)  # a mixed system: the controllers are where version 1 has them
+    return found
+
+
+def _sweep(parent: Path) -> None:
+    """Delete the groups of processes that are gone."""
+    for folder in parent.glob(f"{_NAME}*"):
+        name = folder.name.removeprefix(_NAME)
+        if name.isdigit() and not Path("/proc", name).exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()

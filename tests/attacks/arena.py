@@ -7,23 +7,27 @@ after it, so that the verdict shows whether the experiment went on unharmed; `Ar
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from programs import BY_HAND, GREETED, HONEST, SCORED
 from small_data import make_data
 
+from autoresearch_ray.training import processes
+from autoresearch_ray.training.sandbox.settings import Level, SandboxSettings
 from autoresearch_ray.training.supervisor import Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result, Status
 
-__all__ = ["BY_HAND", "GREETED", "HONEST", "KEY_REVERSED", "PREPARE", "SCORED", "Arena", "Attempts", "opened"]
+__all__ = ["BY_HAND", "GREETED", "HONEST", "SCORED"]
 
 PREPARE = Path(__file__).parents[2] / "seed_model" / "prepare.py"
-PATIENT = 120.0
+PATIENT = 60.0
 KEY_REVERSED = b"6c1f-tnemnorivne-ruo-ni-yek-ks"
 """The key that our environment holds while attacks run, reversed: so a search does not find the searcher."""
 _MARK = "@attempt "
@@ -60,6 +64,18 @@ def in_child(act):
         raise OSError(value)
     return value
 """
+
+
+MEGABYTE = 1 << 20
+SHARE = SandboxSettings(
+    memory_bytes=700 * MEGABYTE,
+    scratch_bytes=64 * MEGABYTE,
+    scratch_files=2000,
+    processes=48,
+    open_files=1024,
+    output_bytes=4 * MEGABYTE,
+)
+"""What variants of the `small` arena may take."""
 
 
 @dataclass(frozen=True)
@@ -140,13 +156,14 @@ class Arena:
 
 
 @contextmanager
-def opened(folder: Path, sandbox: str = "required", **changes: Any) -> Iterator[Arena]:
+def opened(folder: Path, level: Level = "required", **changes: Any) -> Iterator[Arena]:
     """Open an arena of its own.
 
     Args:
         folder: where prepared data are made, unless `changes` name others under `data`; must be empty.
-        sandbox: `required`, `best_effort` or `off`.
-        changes: to `SupervisorSettings`. By default whatever is seen does not depend on how busy the machine is.
+        level: how strict the sandbox is.
+        changes: to `SupervisorSettings`; `walls` is a `SandboxSettings`. By default nothing that is seen depends on
+            how busy the machine is.
     """
     patient = SupervisorSettings(
         data=changes.pop("data", None) or make_data(folder / "data"),
@@ -158,8 +175,38 @@ def opened(folder: Path, sandbox: str = "required", **changes: Any) -> Iterator[
         longest_training_seconds=PATIENT,
         exit_seconds=PATIENT,
     )
-    if "sandbox" in {field.name for field in fields(SupervisorSettings)}:
-        changes["sandbox"] = sandbox
-    settings = replace(patient, **changes)
+    walls = changes.pop("walls", SandboxSettings())
+    settings = replace(patient, sandbox=replace(walls, level=level), **changes)
     with Supervisor(settings) as supervisor:
         yield Arena(supervisor, settings)
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The result of an experiment, and the most that it took while it ran."""
+
+    result: Result
+    processes: int
+    memory: int
+    """Bytes that were missing from what the whole machine had available."""
+    disk: int
+    """Bytes that were missing from the disk of temporary files."""
+
+
+def watched(arena: Arena, source: str) -> Watched:
+    """Run a program, and look at the machine from outside meanwhile."""
+    memory, disk = _free_memory(), shutil.disk_usage(tempfile.gettempdir()).free
+    most = taken = filled = 0
+    for item in arena.supervisor.run(Experiment("x-0", "x", source, 1)):
+        if isinstance(item, Result):
+            return Watched(item, most, taken, filled)
+        most = max(most, len(processes.descendants(arena.launcher, (arena.scorer,))))
+        taken = max(taken, memory - _free_memory())
+        filled = max(filled, disk - shutil.disk_usage(tempfile.gettempdir()).free)
+    raise AssertionError("no result")
+
+
+def _free_memory() -> int:
+    with open("/proc/meminfo") as lines:
+        available = next(line for line in lines if line.startswith("MemAvailable:"))
+    return 1024 * int(available.split()[1])

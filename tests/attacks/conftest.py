@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from arena import KEY_REVERSED, Arena, opened
+from arena import KEY_REVERSED, SHARE, Arena, opened
 from metric import make_text, scored_with
 
+from autoresearch_ray.training.limits import SizeLimits
 from autoresearch_ray.variant import Result, Status
 
 
@@ -58,7 +59,7 @@ def unwalled(ground: Path) -> Iterator[Arena]:
 @pytest.fixture(scope="session")
 def strict(ground: Path) -> Iterator[Arena]:
     """Behind the walls, and impatient, for attacks that wait for ever anyway."""
-    limits = {"startup_seconds": 4.0, "scoring_seconds": 0.5, "grace_seconds": 0.2}
+    limits = {"startup_seconds": 3.0, "scoring_seconds": 0.5, "grace_seconds": 0.2}
     with opened(ground / "strict", "required", longest_training_seconds=3.0, exit_seconds=0.2, **limits) as made:
         yield made
 
@@ -76,6 +77,14 @@ def honest(measured: Arena) -> Result:
     result = measured.run(scored_with("Honest()"))
     assert (result.status, result.reason) == (Status.COMPLETED, "")
     return result
+
+
+@pytest.fixture(scope="session")
+def small(ground: Path) -> Iterator[Arena]:
+    """Behind walls that leave little room, for attacks that take all there is."""
+    limits = {"startup_seconds": 8.0, "scoring_seconds": 20.0, "exit_seconds": 1.0}
+    with opened(ground / "small", "required", walls=SHARE, sizes=SizeLimits(SHARE.memory_bytes), **limits) as made:
+        yield made
 
 
 NEIGHBOUR = """

@@ -72,6 +72,17 @@ class LimitsConfig(Section):
     """GiB. On the CPU what all its processes hold together, whatever it says; on a GPU what it says of the device."""
     parameters_M: float | None = Field(None, gt=0)
     """Millions of parameters, as the variant's process counts them or its block says."""
+    scratch_gb: float = Field(2.0, ge=0.01)
+    """GiB that a variant's files may take together; where the sandbox can mount a file system of its own they are kept
+    in memory, and count as that."""
+    scratch_files: int = Field(100_000, ge=100)
+    """Files that a variant may have."""
+    processes: int = Field(512, ge=16, le=100_000)
+    """Processes and threads that a variant may have at a time; torch alone needs one for each CPU core."""
+    open_files: int = Field(4096, ge=64, le=1_000_000)
+    """Files that each of its processes may have open."""
+    output_mb: float = Field(64.0, ge=0.1)
+    """MiB that a variant may print; only the end is kept."""
 
 
 class Config(Section):
@@ -93,8 +104,12 @@ class Config(Section):
     """`reported` only: what is run in the copy, as a list of words or one line without shell syntax; null is
     `python EVOLVED_FILE`. `python` is the interpreter of this engine, and `python FILE` starts in milliseconds."""
     readable: tuple[Path, ...] = ()
-    """Files and folders that a variant may read besides its own, as `~/.cache/autoresearch`. They stay where they are,
-    must be there on every node, and are found under the same name in the home directory that a program sees."""
+    """Files and folders that a variant may read besides what it needs to run, as `~/.cache/autoresearch` or the folder
+    of a package with kernels. They stay where they are, must be there on every node, and with `metric: reported` are
+    found under the same name in the home directory that a program sees. Whatever is scored on is refused."""
+    sandbox: Literal["required", "best_effort", "off"] = "best_effort"
+    """The walls around variants. `required` starts nothing on a machine where a promise of docs/trust.md does not hold;
+    `best_effort` builds what the machine can and says what is missing; `off` builds none."""
     limits: LimitsConfig = LimitsConfig()
     data: DataConfig = DataConfig()
     llm: LlmConfig = LlmConfig()

@@ -145,6 +145,8 @@ class Result:
     """Which of its claims disagree with what was measured; empty when none do."""
     log_tail: str = ""
     """The last 8 kB that the variant printed, made printable."""
+    sandbox: tuple[str, ...] | None = None
+    """The promises of the sandbox that held, by name; empty without walls, None where it is not known."""
     hardware: str = ""
     """The class of the machine, e.g. `NVIDIA H100 80GB HBM3` or `cpu x86_64`."""
     node: str = ""

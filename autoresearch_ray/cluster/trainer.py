@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +19,13 @@ from typing import Any, Literal
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import DataError
 from autoresearch_ray.training import preparation
+from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.data import open_data
-from autoresearch_ray.training.directory import take
+from autoresearch_ray.training.directory import Snapshot, take
 from autoresearch_ray.training.limits import SizeLimits
-from autoresearch_ray.training.reported import ReportedSettings, ReportedSupervisor
+from autoresearch_ray.training.reported import ReportedSettings, ReportedSupervisor, confinement_of
+from autoresearch_ray.training.sandbox.readable import ROOTS, imported, overlap
+from autoresearch_ray.training.sandbox.settings import SandboxSettings
 from autoresearch_ray.training.supervisor import Phase, SlotSupervisor, Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result
 
@@ -34,6 +37,11 @@ class Trainer(ABC):
 
     data_hash: str
     """What is trained and scored on, and what surrounds the evolved file."""
+
+    @property
+    @abstractmethod
+    def confinement(self) -> Confinement:
+        """How variants are confined on the machine that asks."""
 
     @property
     @abstractmethod
@@ -80,6 +88,12 @@ class ScoringTrainer(Trainer):
     startup_seconds: float
     scoring_seconds: float
     sizes: SizeLimits
+    sandbox: SandboxSettings
+
+    @property
+    def confinement(self) -> Confinement:
+        """Read what torch and numpy need, and what a person allows."""
+        return Confinement(self.sandbox, self.device)
 
     @property
     def class_name(self) -> str:
@@ -94,6 +108,7 @@ class ScoringTrainer(Trainer):
         held = open_data(self.data)
         if held.data_hash != self.data_hash:
             raise DataError(f"{self.data} holds other data here than where the run was started: prepare it here again.")
+        _check_readable(self.sandbox.readable)
         return Supervisor(
             SupervisorSettings(
                 data=self.data,
@@ -104,6 +119,7 @@ class ScoringTrainer(Trainer):
                 startup_seconds=self.startup_seconds,
                 scoring_seconds=self.scoring_seconds,
                 sizes=self.sizes,
+                sandbox=self.sandbox,
             )
         )
 
@@ -126,6 +142,11 @@ class ReportingTrainer(Trainer):
     """Of the directory without the evolved file, and of how it is run."""
 
     @property
+    def confinement(self) -> Confinement:
+        """Read what the program's command and its directory name besides."""
+        return confinement_of(self.settings)
+
+    @property
     def class_name(self) -> str:
         """The device, the budget, what is reported, and what surrounds the evolved file."""
         settings = self.settings
@@ -134,9 +155,7 @@ class ReportingTrainer(Trainer):
 
     def start(self) -> ReportedSupervisor:
         """Return a supervisor for this node (Raises DataError: what may be read is not there)."""
-        for path in self.settings.readable:
-            if not path.exists():
-                raise DataError(f"readable: {path} is not on this machine ({platform.node()}).")
+        _check_readable(self.settings.readable)
         return ReportedSupervisor(self.settings)
 
 
@@ -149,9 +168,41 @@ def trainer_of(config: Config) -> Trainer:
     return _scoring(config) if config.metric.kind == "scored" else _reporting(config)
 
 
+def sandbox_of(config: Config) -> SandboxSettings:
+    """Return what a configuration says about the walls (Raises DataError: what may be read is not there)."""
+    readable = tuple(Path(os.path.abspath(path.expanduser())) for path in config.readable)
+    for path in readable:
+        if not path.exists():
+            raise DataError(f"readable: {path} does not exist.")
+    limits, memory = config.limits, config.limits.peak_memory_gb
+    return SandboxSettings(
+        level=config.sandbox,
+        readable=readable,
+        memory_bytes=None if memory is None or config.device == "cuda" else round(memory * 2**30),
+        slot_cpus=config.num_cpus,
+        slot_gpus=config.num_gpus,
+        scratch_bytes=round(limits.scratch_gb * 2**30),
+        scratch_files=limits.scratch_files,
+        processes=limits.processes,
+        open_files=limits.open_files,
+        output_bytes=round(limits.output_mb * 2**20),
+    )
+
+
+def _check_readable(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"readable: {path} is not on this machine ({platform.node()}).")
+
+
 def _scoring(config: Config) -> ScoringTrainer:
     script = (config.seed_model / "prepare.py").resolve()
     folder = preparation.locate(script, config.data)
+    sandbox = sandbox_of(config)
+    corpus = Path(config.data.corpus).expanduser()
+    for secret in (folder, *([corpus] if corpus.exists() else [])):
+        if shown := overlap(sandbox.readable, secret):
+            raise DataError(f"readable: {shown} would show variants what they are scored on ({secret}); list less.")
     return ScoringTrainer(
         data=folder,
         data_hash=open_data(folder).data_hash,
@@ -163,14 +214,13 @@ def _scoring(config: Config) -> ScoringTrainer:
         startup_seconds=config.startup_seconds,
         scoring_seconds=config.scoring_seconds,
         sizes=_sizes(config),
+        sandbox=sandbox,
     )
 
 
 def _reporting(config: Config) -> ReportingTrainer:
-    readable = tuple(Path(os.path.abspath(path.expanduser())) for path in config.readable)
-    for path in readable:
-        if not path.exists():
-            raise DataError(f"readable: {path} does not exist.")
+    sandbox = sandbox_of(config)
+    readable = sandbox.readable
     if not config.seed_model.is_dir():
         raise DataError(f"{config.seed_model}: there is no such folder; seed_model must name the program's.")
     snapshot = take(config.seed_model, config.evolved_file, readable, excluded=[config.storage])
@@ -185,9 +235,20 @@ def _reporting(config: Config) -> ReportingTrainer:
         device=config.device,
         threads=config.threads,
         sizes=_sizes(config),
+        sandbox=sandbox,
+        packages=(*ROOTS, *imported(_sources(config.seed_model / config.evolved_file, snapshot))),
     )
     told = "\0".join([snapshot.digest, config.evolved_file, *config.words, config.metric.name, config.metric.goal])
     return ReportingTrainer(settings=settings, data_hash=hashlib.sha256(told.encode()).hexdigest())
+
+
+def _sources(evolved: Path, snapshot: Snapshot) -> Iterator[str]:
+    """Yield the text of every Python file of a program."""
+    contents = [file.content for file in snapshot.files if file.path.endswith(".py")]
+    if evolved.suffix == ".py" and evolved.is_file():
+        contents.append(evolved.read_bytes())
+    for content in contents:
+        yield content.decode(errors="replace")
 
 
 def _sizes(config: Config) -> SizeLimits:

@@ -124,6 +124,7 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
         "peak_memory_bytes": INT,
         "claimed_val_bpb": FLOAT,
         "claim_flag": TEXT,  # null: no claim disagrees with what was measured
+        "sandbox": IDS,  # the promises that held; null in rows from before there were walls
         "started_at": TIME,
         "ended_at": TIME,
     },
@@ -252,6 +253,7 @@ def experiment_row(origin: Origin, experiment: Experiment, result: Result) -> Ro
         "status": result.status.value,
         "reason": result.reason,
         "log_tail": result.log_tail,
+        "sandbox": None if result.sandbox is None else list(result.sandbox),
         "started_at": result.started_at,
         "ended_at": result.ended_at,
         **_origin_columns(origin),
@@ -345,6 +347,7 @@ def result_of(row: Mapping[str, Any]) -> Result:
         claimed_val_bpb=row.get("claimed_val_bpb"),
         claim_flag=row.get("claim_flag") or "",
         log_tail=row.get("log_tail") or "",
+        sandbox=None if row.get("sandbox") is None else tuple(row["sandbox"]),
         hardware=row["hardware"],
         node=row["node"],
         gpu=row["gpu"],

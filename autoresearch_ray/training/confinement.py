@@ -5,18 +5,25 @@ Does not own the walls (sandbox/), which the launcher builds from it.
 
 from __future__ import annotations
 
+import glob
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.sandbox import readable
 from autoresearch_ray.training.sandbox.promises import PROMISES, Promise, judge
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.training.sandbox.walls import Plan
 
 ON_THE_GPU = "gpu_memory"
+USABLE_MEMORY = 0.9
+"""Of a machine's memory; the rest is the system's, Ray's and ours."""
+LEAST_MEMORY = 1 << 30
+"""Bytes: with less torch does not start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,11 @@ class Confinement:
     """Distributions that a variant may import, with what they require."""
     command: str | None = None
     """A program that is run instead of a script in this interpreter."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """What the processes of a variant may hold together on this machine, its scratch folder included."""
+        return self.sandbox.memory_bytes or share_of_memory(self.sandbox.slot_cpus, self.sandbox.slot_gpus)
 
     def plan(self, folder: Path) -> Plan | None:
         """Return what the launcher is to build for a slot with that folder, None for no walls."""
@@ -44,7 +56,8 @@ class Confinement:
             used=access.used,
             hidden=access.hidden,
             cuda=self.device == "cuda",
-            memory_bytes=sandbox.memory_bytes,
+            gpu_fraction=sandbox.gpu_fraction,
+            memory_bytes=self.memory_bytes,
             processes=sandbox.processes,
             open_files=sandbox.open_files,
             scratch_bytes=sandbox.scratch_bytes,
@@ -61,9 +74,37 @@ class Confinement:
             return ()
         names = [name for name in PROMISES if name != ON_THE_GPU]
         promises = judge(report["found"], report["missing"], names)
+        if self.device == "cuda":
+            promises += (_on_the_gpu(self.sandbox.slot_gpus),)
         if self.sandbox.level == "required":
             demand(promises)
         return promises
+
+
+def _on_the_gpu(share: float) -> Promise:
+    """Return whether a variant that takes more than its share of a GPU's memory would be noticed."""
+    if not 0 < share < 1:
+        return Promise(ON_THE_GPU, True, by=("exclusive",))
+    cards = open_cards()
+    if cards is not None and cards.smallest is not None:
+        return Promise(ON_THE_GPU, True, by=("watch", "torch"))
+    return Promise(
+        ON_THE_GPU,
+        False,
+        "a variant that goes round torch is not noticed: the driver's library (NVML) does not answer",
+        "make libnvidia-ml.so.1 available, or give each slot a GPU of its own (num_gpus: 1.0)",
+        ("torch",),
+    )
+
+
+def share_of_memory(cpus: float, gpus: float) -> int:
+    """Return the bytes of this machine's memory that belong to a slot with so many CPU cores or GPUs; both 0: all."""
+    if gpus:
+        share = gpus / max(1, len(glob.glob("/dev/nvidia[0-9]*")))
+    else:
+        share = cpus / (os.cpu_count() or 1) if cpus else 1.0
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(LEAST_MEMORY, int(USABLE_MEMORY * total * min(1.0, share)))
 
 
 def demand(promises: Sequence[Promise]) -> None:

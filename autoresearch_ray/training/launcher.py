@@ -50,7 +50,9 @@ class Program:
     """What a child is to become: a Python script run in this interpreter, or a command."""
 
     scratch: Path
-    """Its folder, where all that it needs lies."""
+    """Its folder, where all that it needs lies and all that it makes."""
+    folder: Path
+    """Where it starts, in its scratch folder."""
     environment: dict[str, str]
     command: tuple[str, ...]
     """Script and arguments when `library` is given, else any command."""
@@ -217,7 +219,9 @@ def _run_scorer(wire: int) -> None:
 def _program(request: dict[str, Any]) -> Program:
     library = request.get("library")
     command = tuple(request.get("command", ("train.py",)))
-    return Program(Path(request["scratch"]), request["environment"], command, Path(library) if library else None)
+    scratch = Path(request["scratch"])
+    folder = Path(request.get("folder", scratch))
+    return Program(scratch, folder, request["environment"], command, Path(library) if library else None)
 
 
 def _standard(operation: str, descriptors: list[int]) -> dict[int, int]:
@@ -245,7 +249,7 @@ def _enter_sandbox(program: Program, around: Walls | None, parent: int, report: 
 
 def _run_program(program: Program, descriptors: dict[int, int], around: Walls | None) -> None:
     _keep_descriptors(descriptors)
-    os.chdir(program.scratch)
+    os.chdir(program.folder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     if program.library is None:
@@ -253,7 +257,15 @@ def _run_program(program: Program, descriptors: dict[int, int], around: Walls | 
     _enter_surroundings(program, program.library)
     if around is not None:
         imports.hide(around.plan.hidden)
-    _run(program.scratch / program.command[0])
+        _cap_gpu_memory(around.plan.gpu_fraction)
+    _run(program.folder / program.command[0])
+
+
+def _cap_gpu_memory(fraction: float) -> None:
+    """Have torch keep to a share of the GPU's memory, from the moment that it starts CUDA."""
+    cuda = sys.modules.get("torch.cuda")
+    if cuda is not None and fraction < 1.0:
+        cuda._lazy_call(lambda: cuda.set_per_process_memory_fraction(fraction))
 
 
 def _start(program: Program) -> NoReturn:
@@ -275,7 +287,7 @@ def _enter_surroundings(program: Program, library: Path) -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] == "autoresearch_ray"]:
         del sys.modules[name]
     sys.path[0] = str(library)
-    sys.argv = [str(program.scratch / program.command[0]), *program.command[1:]]
+    sys.argv = [str(program.folder / program.command[0]), *program.command[1:]]
     sys.stdout, sys.stderr = _open_log(1), _open_log(2)
 
 
@@ -388,7 +400,9 @@ def _build_walls(order: dict[str, Any]) -> tuple[Walls | None, dict[str, Any] | 
         return None, None
     around = walls.build(walls.Plan.from_json(order["plan"]))
     found = probe.probe(around, tuple(os.environ), _keep_descriptors)
-    return around, {"missing": around.missing, "found": found}
+    pids = None if around.lacks("group") or around.group is None else around.group.pids
+    report = {"missing": around.missing, "found": found, "watched_memory": around.watched_memory}
+    return around, {**report, "pids": None if pids is None else str(pids)}
 
 
 if __name__ == "__main__":

@@ -13,19 +13,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, NoReturn
 
 from autoresearch_ray.errors import SupervisionError
 from autoresearch_ray.training import processes
+from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.launcher import PATIENCE
+from autoresearch_ray.training.limits import Verdict
 from autoresearch_ray.training.logs import last_exception
+from autoresearch_ray.training.sandbox import cgroups
 from autoresearch_ray.training.sandbox.promises import Promise
 from autoresearch_ray.training.wire import Wire, WireClosed, WireTimeout
+from autoresearch_ray.variant import Status
 
 READY_SECONDS = 300.0
 """To import torch, which a cold network disk can make slow."""
@@ -103,11 +107,19 @@ class LauncherClient:
         )
         theirs.close()
         self._confinement = confinement
+        shared = confinement.sandbox.on and 0 < confinement.sandbox.slot_gpus < 1
+        self._cards = open_cards() if shared else None
         plan = confinement.plan(self.folder)
         with contextlib.suppress(WireClosed):  # `wait_ready` says why it died
             self.launcher.send({"plan": None if plan is None else plan.to_json()})
         self.promises: tuple[Promise, ...] = ()
         """What became of each promise of the sandbox, once the launcher is ready; none without walls."""
+        self.memory_bytes = confinement.memory_bytes if confinement.sandbox.on else None
+        """What a variant's processes may hold together; None is no limit."""
+        self._pids: str | None = None
+        self._refused_before = 0
+        self.watches_memory = False
+        """Whether that limit is ours to watch, since the kernel does not."""
         self.pid = 0
         """The launcher's process, once it is ready. It is not our child."""
         self._born = 0.0
@@ -137,6 +149,8 @@ class LauncherClient:
             used = processes.usage(self.pid)
             self._born = used.born if used else 0.0
             self.promises = self._confinement.promises(ready["walls"])
+            self._pids = ready["walls"] and ready["walls"]["pids"]
+            self.watches_memory = self.memory_bytes is not None and ready["walls"]["watched_memory"]
             self._complete()
         except (WireClosed, WireTimeout, CrewLost):
             raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None
@@ -145,6 +159,7 @@ class LauncherClient:
     def fork(self, order: Mapping[str, Any], descriptors: Sequence[int]) -> int:
         """Start a variant and return its process (Raises CrewLost: the launcher is gone, or cannot fork)."""
         self.ended = None
+        self._refused_before = self._refused()
         pid = self._fork(order, descriptors)
         self.hear_launcher()  # it may have ended already, and its end been read together with the answer
         return pid
@@ -191,6 +206,41 @@ class LauncherClient:
     def held(self) -> tuple[str, ...]:
         """The names of the promises of the sandbox that hold."""
         return tuple(promise.name for promise in self.promises if promise.held)
+
+    @property
+    def refusals(self) -> int:
+        """How many processes the present variant could not start since it has enough, where the kernel counts them."""
+        return self._refused() - self._refused_before
+
+    def _refused(self) -> int:
+        return 0 if self._pids is None else cgroups.refusals(Path(self._pids))
+
+    def gpu_verdict(self, pids: Collection[int]) -> Verdict | None:
+        """Return the verdict on a variant whose processes hold more of the GPU than their slot has, None while not."""
+        share = self._confinement.sandbox.slot_gpus
+        if self._cards is None or self._cards.smallest is None:
+            return None
+        held, most = self._cards.held_by(pids), share * self._cards.smallest
+        if held <= most:
+            return None
+        told = f"{held / 2**30:.1f} GB of the GPU's memory; its slot has {most / 2**30:.1f} (num_gpus is {share:g})"
+        return Verdict(Status.CRASHED, f"used {told}: CUDA out of memory")
+
+    def memory_verdict(self, held: int | None) -> Verdict | None:
+        """Return the verdict on a variant that took more memory than its share, or None while it has not.
+
+        Args:
+            held: what its processes hold now, None if only the kernel has counted.
+        """
+        if self.memory_bytes is None:
+            return None
+        killed = self.ended is not None and self.ended.memory_exceeded and self.ended.code != 0
+        if killed or (self.watches_memory and held is not None and held > self.memory_bytes):
+            share = f"{self.memory_bytes / 2**30:.3g} GB"
+            return Verdict(
+                Status.CRASHED, f"used more memory than its share (the sandbox gives it {share}: out of memory)"
+            )
+        return None
 
     def _furnish(self) -> None:
         """Put into the slot's folder what variants find there."""
@@ -246,6 +296,20 @@ class LauncherClient:
         """Return what the launcher, and a scorer, wrote to their standard error."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
+
+
+def check_sandbox(confinement: Confinement) -> tuple[Promise, ...]:
+    """Try each promise of the sandbox on this machine, in the very walls that a variant gets; takes a second.
+
+    Whatever the level says, all walls are built and nothing is demanded.
+
+    Raises:
+        SupervisionError: the launcher cannot start.
+    """
+    tried = replace(confinement, sandbox=replace(confinement.sandbox, level="best_effort"))
+    with LauncherClient("nothing", threads=1, scratch=None, confinement=tried) as client:
+        client.wait_ready()
+        return client.promises
 
 
 def _ended(message: Mapping[str, Any]) -> Ended:

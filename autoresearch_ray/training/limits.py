@@ -9,6 +9,11 @@ from typing import Literal
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.variant import Status
 
+CROWDED = 0.9
+"""Of the processes that a variant may have: with so many it is ended, before starting more fails."""
+PATIENT_REFUSALS = 100
+"""Processes that a variant may try to start in vain. One that goes on is only in the way of its neighbours."""
+
 
 @dataclass(frozen=True, slots=True)
 class SizeLimits:
@@ -105,6 +110,27 @@ class Verdict:
 
     status: Status
     reason: str = ""
+
+
+def flood(printed: int, sandbox: SandboxSettings) -> Verdict | None:
+    """Return the verdict on a variant that has printed so many bytes, or None while that is not too much."""
+    if not sandbox.on or printed <= sandbox.output_bytes:
+        return None
+    return Verdict(Status.CRASHED, f"printed more than {sandbox.output_bytes / 2**20:g} MB: limits.output_mb")
+
+
+def crowd(processes: int, refusals: int, sandbox: SandboxSettings) -> Verdict | None:
+    """Return the verdict on a variant that starts processes without end, or None.
+
+    Args:
+        processes: how many it has.
+        refusals: how many could not be started because there were enough, as far as somebody counts them.
+        sandbox: the slot's.
+    """
+    if not sandbox.on or (processes < CROWDED * sandbox.processes and refusals <= PATIENT_REFUSALS):
+        return None
+    allowed = f"the sandbox allows {sandbox.processes} processes and threads: limits.processes"
+    return Verdict(Status.CRASHED, f"starts processes without end ({allowed})")
 
 
 def overdue(

@@ -25,9 +25,12 @@ class LogTail:
 
     def __init__(self) -> None:
         self._kept = bytearray()
+        self.taken = 0
+        """Bytes taken so far."""
 
     def feed(self, received: bytes) -> None:
         """Take more output."""
+        self.taken += len(received)
         self._kept += received
         if len(self._kept) > 2 * _KEPT_BYTES:
             del self._kept[:-_KEPT_BYTES]

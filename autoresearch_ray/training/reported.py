@@ -10,12 +10,13 @@ import math
 import os
 import platform
 import selectors
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -24,16 +25,20 @@ from typing import Literal
 from autoresearch_ray.training import processes
 from autoresearch_ray.training.block import BlockReader, Claims
 from autoresearch_ray.training.clock import ProcessTree
+from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.directory import Snapshot
 from autoresearch_ray.training.launching import CrewLost, Ended, LauncherClient, base_environment, remove
-from autoresearch_ray.training.limits import NO_LIMITS, SizeLimits, Verdict
+from autoresearch_ray.training.limits import NO_LIMITS, SizeLimits, Verdict, crowd, flood
 from autoresearch_ray.training.logs import LogTail, reason_of_exit
+from autoresearch_ray.training.sandbox.readable import ROOTS
+from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.training.supervisor import SlotSupervisor
 from autoresearch_ray.training.trial import PHASE_SECONDS, STEP_SECONDS, Phase
 from autoresearch_ray.variant import Experiment, Result, Status
 
 LISTING_SECONDS = 0.25
-"""How often memory is looked at, where it is limited."""
+"""How often processes are looked at, where they are limited."""
 LARGEST_COUNT = 2**63 - 1
 """Claims of more tokens, steps, parameters or bytes than a row can hold are passed over."""
 
@@ -64,6 +69,9 @@ class ReportedSettings:
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = 1
     sizes: SizeLimits = NO_LIMITS
+    sandbox: SandboxSettings = OFF
+    packages: tuple[str, ...] = ROOTS
+    """Distributions that the program may import, with what they require."""
     scratch: Path | None = None
     """Where scratch folders are made; None is the system's folder for temporary files."""
 
@@ -75,7 +83,7 @@ class ReportedSupervisor(SlotSupervisor[LauncherClient]):
         """Start the launcher."""
         hardware = hardware_of(settings.device)
         super().__init__(
-            lambda: LauncherClient("nothing", settings.threads, settings.scratch),
+            lambda: LauncherClient("nothing", settings.threads, settings.scratch, confinement_of(settings)),
             lambda crew, experiment: ReportedTrial(settings, hardware, crew, experiment),
         )
 
@@ -148,6 +156,7 @@ class ReportedTrial:
             parameters=_count(self._claims, "num_params_M", 1e6),
             peak_memory_bytes=self._peak_memory(),
             log_tail=self._log_tail.text(),
+            sandbox=self._crew.held,
             hardware=self._hardware,
             node=platform.node(),
             gpu=os.environ.get("CUDA_VISIBLE_DEVICES") if self._settings.device == "cuda" else None,
@@ -157,7 +166,7 @@ class ReportedTrial:
 
     def _acquire(self) -> None:
         """Make the copy and the pipes; the program's ends are kept until it has been forked."""
-        scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._crew.folder))
+        scratch = self._scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._crew.folder))
         self._resources.callback(remove, scratch)
         self._folder, self._home = scratch / "program", scratch / "home"
         self._folder.mkdir()
@@ -184,7 +193,8 @@ class ReportedTrial:
         script = warm_script(settings.command)
         order = {
             "op": "command",
-            "scratch": str(self._folder),
+            "scratch": str(self._scratch),
+            "folder": str(self._folder),
             "environment": program_environment(settings, self._home, self._experiment.seed),
             "command": script or started(settings.command),
             "library": str((self._folder / script[0]).parent) if script else None,
@@ -202,13 +212,28 @@ class ReportedTrial:
                 self._crew.hear_launcher()
         self._read()
         now = time.monotonic()
-        limit = self._settings.sizes.memory_bytes
-        if limit is not None and self._settings.device == "cpu" and now - self._tree.listed > LISTING_SECONDS:
-            self._tree.look()
-            self._memory = max(self._memory or 0, processes.memory(self._tree.members(), enough=limit))
-            self._verdict = self._settings.sizes.verdict(self._memory, None)
+        if now - self._tree.listed > (STEP_SECONDS if self._crew.watches_memory else LISTING_SECONDS):
+            self._look()
+        self._verdict = self._verdict or flood(self._log_tail.taken, self._settings.sandbox)
         if self._verdict is None and self._crew.ended is None and now - self._started > self._settings.longest_seconds:
             self._verdict = Verdict(Status.TIMED_OUT, f"took longer than {self._settings.longest_seconds:g} s")
+
+    def _look(self) -> None:
+        """Look at the program's processes, and set the verdict if they are too many or too large."""
+        settings = self._settings
+        limit = settings.sizes.memory_bytes if settings.device == "cpu" else None
+        if limit is None and not settings.sandbox.on:
+            return
+        self._tree.look()
+        members = self._tree.members()
+        self._verdict = crowd(len(members), self._crew.refusals, settings.sandbox)
+        if settings.device == "cuda":
+            self._verdict = self._verdict or self._crew.gpu_verdict(members)
+        if limit is not None or self._crew.watches_memory:
+            held = processes.memory(members, enough=limit or self._crew.memory_bytes or 0)
+            self._memory = max(self._memory or 0, held)
+            too_large = settings.sizes.verdict(self._memory, None) or self._crew.memory_verdict(held)
+            self._verdict = self._verdict or too_large
 
     def _read(self) -> None:
         """Take what was printed, but never for long: the rest is there the next time."""
@@ -228,7 +253,11 @@ class ReportedTrial:
 
     def _judge(self, ended: Ended) -> None:
         self._claims = self._block.claims()
-        self._verdict = judge(ended.code, self._claims, self._settings.metric, self._log_tail.text())
+        log = self._log_tail.text()
+        self._verdict = self._crew.memory_verdict(None) or judge(ended.code, self._claims, self._settings.metric, log)
+        if self._verdict.status is Status.CRASHED:
+            reason = explain(self._verdict.reason, log, self._settings.sandbox, self._crew.memory_bytes)
+            self._verdict = Verdict(Status.CRASHED, reason)
         if self._verdict.status is Status.COMPLETED:
             too_large = self._settings.sizes.verdict(self._peak_memory(), _count(self._claims, "num_params_M", 1e6))
             self._verdict = too_large or self._verdict
@@ -239,6 +268,18 @@ class ReportedTrial:
             return _count(self._claims, "peak_vram_mb", 2**20)
         measured = self._crew.ended.peak_memory_bytes if self._crew.ended else None
         return max(measured or 0, self._memory or 0) or None
+
+
+def confinement_of(settings: ReportedSettings) -> Confinement:
+    """Return how a program is confined: it reads what its command names, and what its folder's links lead to."""
+    words = started(settings.command)
+    path = os.environ.get("PATH", os.defpath)
+    command = None if words[0] == sys.executable else shutil.which(words[0], path=path)
+    named = [Path(word) for word in words[1:] if os.path.isabs(word)]
+    linked = [Path(target) for _, target in settings.snapshot.links if os.path.isabs(target)]
+    readable_too = tuple(path for path in (*settings.readable, *named, *linked) if path.exists())
+    sandbox = replace(settings.sandbox, readable=readable_too)
+    return Confinement(sandbox, settings.device, settings.packages, command)
 
 
 def judge(code: int | None, claims: Claims, metric: str, log: str) -> Verdict:

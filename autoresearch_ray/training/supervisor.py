@@ -15,6 +15,7 @@ from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.launching import LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
+from autoresearch_ray.training.sandbox.promises import Promise
 from autoresearch_ray.training.trial import Phase, Trial
 from autoresearch_ray.variant import Experiment, Result
 
@@ -66,6 +67,11 @@ class SlotSupervisor(Generic[ClientT]):
             SupervisionError: the trusted processes cannot be started.
         """
         self._ready_crew()
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """What became of each promise of the sandbox on this machine; none without walls, or before `warm_up`."""
+        return () if self._crew is None else self._crew.promises
 
     def run(self, experiment: Experiment) -> Iterator[Phase | Result]:
         """Run one variant.

@@ -25,9 +25,10 @@ from autoresearch_ray.training.claims import Measured, disagreements
 from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
+from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.launcher import CHANNEL
 from autoresearch_ray.training.launching import CrewLost, base_environment, remove
-from autoresearch_ray.training.limits import SupervisorSettings, Verdict, overdue
+from autoresearch_ray.training.limits import SupervisorSettings, Verdict, crowd, flood, overdue
 from autoresearch_ray.training.logs import LogTail, reason_of_exit
 from autoresearch_ray.training.protocol import LineBuffer, ProtocolViolation, encode, parse
 from autoresearch_ray.training.session import REGION_BYTES, Answer, AskScorer, Session, greeting
@@ -139,6 +140,7 @@ class Trial:
             claimed_val_bpb=claims.number("val_bpb"),
             claim_flag=disagreements(claims, measured),
             log_tail=self._log_tail.text(),
+            sandbox=self._crew.held,
             hardware=self._crew.hardware,
             node=platform.node(),
             gpu=self._crew.gpu,
@@ -209,16 +211,23 @@ class Trial:
                 self._hear_scorer()
         self._session.tick()
         now = time.monotonic()
-        if now - self._tree.listed > LISTING_SECONDS:
+        if now - self._tree.listed > (STEP_SECONDS if self._crew.watches_memory else LISTING_SECONDS):
             self._tree.look()
             self._measure_memory()
+            self._verdict = self._verdict or crowd(
+                len(self._tree.members()), self._crew.refusals, self._settings.sandbox
+            )
         self._settle(now)
 
     def _measure_memory(self) -> None:
         """Look at the memory of the variant's processes, where there is a limit to compare it with."""
-        limit = self._settings.sizes.memory_bytes
-        if limit is not None and self._settings.device == "cpu":
-            self._memory = processes.memory(self._tree.members(), enough=limit)
+        if self._settings.device == "cuda" and self._verdict is None:
+            self._verdict = self._crew.gpu_verdict(self._tree.members())
+        limit = self._settings.sizes.memory_bytes if self._settings.device == "cpu" else None
+        if limit is not None or self._crew.watches_memory:
+            self._memory = processes.memory(self._tree.members(), enough=limit or self._crew.memory_bytes or 0)
+            if self._verdict is None:
+                self._verdict = self._crew.memory_verdict(self._memory)
 
     def _settle(self, now: float) -> None:
         """Set the verdict if there is one."""
@@ -226,7 +235,7 @@ class Trial:
             self._verdict = self._session.verdict
         if self._verdict is None and self._crew.ended is not None:
             self._read_log()
-            self._verdict = Verdict(Status.CRASHED, reason_of_exit(self._crew.ended.code or 0, self._log_tail.text()))
+            self._verdict = self._crew.memory_verdict(None) or Verdict(Status.CRASHED, self._reason_of_exit())
         if self._verdict is None and self._channel_closed and now - self._channel_closed > CLOSED_CHANNEL_SECONDS:
             self._verdict = Verdict(Status.CRASHED, "closed its channel to the supervisor")
         if self._verdict is None:
@@ -235,6 +244,12 @@ class Trial:
             session = self._session
             late = overdue(self._settings, moments, now, session.used_seconds, session.longest_step)
             self._verdict = self._settings.sizes.verdict(used, record.parameters) or late
+
+    def _reason_of_exit(self) -> str:
+        assert self._crew.ended is not None
+        log = self._log_tail.text()
+        reason = reason_of_exit(self._crew.ended.code or 0, log)
+        return explain(reason, log, self._settings.sandbox, self._crew.memory_bytes)
 
     def _wait_for_exit(self) -> None:
         """Let a scored variant print its block and end; what it says on its channel no longer matters."""
@@ -311,6 +326,8 @@ class Trial:
                 return
             self._log_tail.feed(received)
             self._block.feed(received)
+            if self._verdict is None:
+                self._verdict = flood(self._log_tail.taken, self._settings.sandbox)
 
     def _phase(self) -> Phase:
         record, moments = self._session.record, self._session.moments

@@ -51,17 +51,17 @@ class Group:
         counts = dict(line.split() for line in text.splitlines())
         return int(counts.get("oom_kill", 0))
 
-    def used(self) -> int | None:
-        """Return the bytes of memory that the group holds, None where it is not counted."""
-        if self.memory is None:
-            return None
-        return int((self.memory / ("memory.current" if self.unified else "memory.usage_in_bytes")).read_text())
-
     def remove(self) -> None:
         """Delete the group, if no process is left in it."""
         for folder in self.folders:
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+
+def refusals(pids: Path) -> int:
+    """Return how often a process or thread was not started so far because the group in that folder had enough."""
+    counts = dict(line.split() for line in (pids / "pids.events").read_text().splitlines())
+    return int(counts.get("max", 0))
 
 
 def make(memory_bytes: int | None, processes: int) -> Group:

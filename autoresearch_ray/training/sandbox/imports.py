@@ -5,9 +5,11 @@ They could be listed but not opened, and programs that do without an optional pa
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 
@@ -15,11 +17,17 @@ class _Hider(MetaPathFinder):
     def __init__(self, hidden: Mapping[str, str]) -> None:
         self._hidden = hidden
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
-        """Refuse what is hidden; say nothing of anything else."""
-        if path is None and name in self._hidden:
-            place = self._hidden[name]
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Look for what is hidden in other places only; leave anything else to those who find it."""
+        place = self._hidden.get(name) if path is None else None
+        if place is None:
+            return None
+        folder = os.path.dirname(place)
+        elsewhere = [entry for entry in sys.path if os.path.realpath(entry) != os.path.realpath(folder)]
+        found = PathFinder.find_spec(name, elsewhere, target)
+        if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}{advice(place)}", name=name)
+        return found
 
 
 def advice(place: str) -> str:

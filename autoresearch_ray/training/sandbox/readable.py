@@ -5,6 +5,8 @@ Works on the trusted side, once for each launcher. Does not own how it is enforc
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
 import glob
 import importlib.metadata
@@ -136,6 +138,20 @@ def closure(names: Iterable[str]) -> tuple[str, ...]:
             if "extra" not in marker:
                 ahead += re.findall(r"^[A-Za-z0-9._-]+", needed.strip())
     return tuple(found)
+
+
+def imported(sources: Iterable[str]) -> tuple[str, ...]:
+    """Return the installed distributions that Python sources import; a source that does not parse imports none."""
+    names: set[str] = set()
+    for source in sources:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                    names.add(node.module.partition(".")[0])
+    owners = importlib.metadata.packages_distributions()
+    return tuple(sorted({owner for name in names for owner in owners.get(name, ())}))
 
 
 def overlap(paths: Iterable[Path], secret: Path) -> Path | None:

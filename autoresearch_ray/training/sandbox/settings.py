@@ -19,8 +19,10 @@ class SandboxSettings:
     readable: tuple[Path, ...] = ()
     """Files and folders that a variant may read besides what it needs to run; absolute."""
     memory_bytes: int | None = None
-    """Memory of all its processes together, its scratch folder included; None is this machine's share of a slot, which
-    the caller must have worked out: no limit."""
+    """Memory of all its processes together, its scratch folder included; None is the slot's share of the machine."""
+    slot_cpus: float = 0.0
+    slot_gpus: float = 0.0
+    """CPU cores and GPUs of one slot, from which its share follows; both 0 is all of the machine."""
     scratch_bytes: int = 2 << 30
     """What its files may take together."""
     scratch_files: int = 100_000
@@ -30,8 +32,11 @@ class SandboxSettings:
     """Of each process."""
     output_bytes: int = 64 << 20
     """What it may print."""
-    gpu_fraction: float = 1.0
-    """Of a GPU's memory."""
+
+    @property
+    def gpu_fraction(self) -> float:
+        """What torch may take of a GPU's memory: a tenth of a slot's share is left to what CUDA itself takes."""
+        return 0.9 * self.slot_gpus if 0 < self.slot_gpus < 1 else 1.0
 
     @property
     def on(self) -> bool:

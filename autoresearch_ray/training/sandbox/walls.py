@@ -38,6 +38,8 @@ class Plan:
     hidden: Mapping[str, str]
     """Packages that a script does not find, with where they lie."""
     cuda: bool
+    gpu_fraction: float
+    """Of a GPU's memory, which torch is told not to exceed."""
     memory_bytes: int | None
     processes: int
     open_files: int

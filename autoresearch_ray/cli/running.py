@@ -17,6 +17,7 @@ from typing import Any
 from rich.live import Live
 
 from autoresearch_ray import config as configuration
+from autoresearch_ray.cli import sandboxing
 from autoresearch_ray.cli.controls import Controls
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
@@ -91,6 +92,7 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
 
 def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_json: bool) -> int:
     trainer = trainer_of(config)
+    sandboxing.check(trainer)
     if not as_json:
         console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)

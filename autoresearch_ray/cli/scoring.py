@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from autoresearch_ray.cli import sandboxing
 from autoresearch_ray.cli.output import console, show
 from autoresearch_ray.cluster.trainer import Trainer, trainer_of
 from autoresearch_ray.config import Config
@@ -45,6 +46,7 @@ def score(file: Path, source: str, seeds: int, config: Config, as_json: bool, ho
         DataError: the data are not prepared.
     """
     trainer = trainer_of(config)
+    sandboxing.check(trainer)
     first = secrets.randbelow(2**31 - seeds)  # fresh seeds: nothing has been selected on them
     results = []
     with (

@@ -47,6 +47,24 @@ class GpuClock:
         return 0.0 if self._started is None else (self._now() - self._started) * self._share
 
 
+class GroupClock:
+    """CPU seconds of a control group divided by the threads that it may use: nothing in it can hide from the kernel."""
+
+    def __init__(self, used: Callable[[], float], threads: int) -> None:
+        """Take what reads the group's CPU seconds so far."""
+        self._used = used
+        self._threads = threads
+        self._start: float | None = None
+
+    def start(self) -> None:
+        """Begin to count; what was used before does not count."""
+        self._start = self._used()
+
+    def seconds(self) -> float:
+        """Return the seconds counted so far."""
+        return 0.0 if self._start is None else (self._used() - self._start) / self._threads
+
+
 class CpuClock:
     """CPU seconds of a process tree divided by the threads that it may use."""
 

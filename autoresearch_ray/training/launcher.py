@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from autoresearch_ray.training import processes
-from autoresearch_ray.training.sandbox import imports, probe, walls
+from autoresearch_ray.training.sandbox import identity, imports, probe, walls
 from autoresearch_ray.training.sandbox.walls import Walls
 from autoresearch_ray.training.wire import Wire, WireClosed
 
@@ -41,8 +41,10 @@ PRELOADED = {
 }
 """Modules imported ahead, by device; `meta` only builds models, and nothing is for programs that report their own
 score. Optimizers import torch._dynamo at their first step, also where nothing is compiled."""
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a process that does not die of SIGKILL is given up."""
+CROWD = 20
+"""More processes than that are ended all at once, where they have an identity of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class Launcher:
     def _clear(self) -> None:
         """End everything but the scorer."""
         spared = () if self._scorer is None else (self._scorer,)
+        if self._walls is not None and self._walls.uid is not None and len(processes.descendants(os.getpid())) > CROWD:
+            identity.end_all(self._walls.uid)
         ended = processes.end_descendants(spared, PATIENCE)
         self._unpin()
         if ended is None:
@@ -249,6 +253,8 @@ def _enter_sandbox(program: Program, around: Walls | None, parent: int, report: 
 
 def _run_program(program: Program, descriptors: dict[int, int], around: Walls | None) -> None:
     _keep_descriptors(descriptors)
+    if around is not None:
+        around.settle()
     os.chdir(program.folder)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -400,9 +406,14 @@ def _build_walls(order: dict[str, Any]) -> tuple[Walls | None, dict[str, Any] | 
         return None, None
     around = walls.build(walls.Plan.from_json(order["plan"]))
     found = probe.probe(around, tuple(os.environ), _keep_descriptors)
-    pids = None if around.lacks("group") or around.group is None else around.group.pids
-    report = {"missing": around.missing, "found": found, "watched_memory": around.watched_memory}
-    return around, {**report, "pids": None if pids is None else str(pids)}
+    group = None if around.lacks("group") else around.group
+    counted = {"pids": group and group.pids, "time": group and group.time}
+    return around, {
+        "missing": around.missing,
+        "found": found,
+        "watched_memory": around.watched_memory,
+        "counters": {name: str(path) for name, path in counted.items() if path is not None},
+    }
 
 
 if __name__ == "__main__":

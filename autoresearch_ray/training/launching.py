@@ -116,7 +116,7 @@ class LauncherClient:
         """What became of each promise of the sandbox, once the launcher is ready; none without walls."""
         self.memory_bytes = confinement.memory_bytes if confinement.sandbox.on else None
         """What a variant's processes may hold together; None is no limit."""
-        self._pids: str | None = None
+        self._counters: dict[str, Path] = {}
         self._refused_before = 0
         self.watches_memory = False
         """Whether that limit is ours to watch, since the kernel does not."""
@@ -149,7 +149,7 @@ class LauncherClient:
             used = processes.usage(self.pid)
             self._born = used.born if used else 0.0
             self.promises = self._confinement.promises(ready["walls"])
-            self._pids = ready["walls"] and ready["walls"]["pids"]
+            self._counters = {n: Path(path) for n, path in (ready["walls"] or {}).get("counters", {}).items()}
             self.watches_memory = self.memory_bytes is not None and ready["walls"]["watched_memory"]
             self._complete()
         except (WireClosed, WireTimeout, CrewLost):
@@ -213,7 +213,11 @@ class LauncherClient:
         return self._refused() - self._refused_before
 
     def _refused(self) -> int:
-        return 0 if self._pids is None else cgroups.refusals(Path(self._pids))
+        return cgroups.refusals(self._counters["pids"]) if "pids" in self._counters else 0
+
+    def cpu_seconds(self) -> float | None:
+        """Return the CPU seconds of all variants of this slot so far, None where the kernel does not add them up."""
+        return cgroups.cpu_seconds(self._counters["time"]) if "time" in self._counters else None
 
     def gpu_verdict(self, pids: Collection[int]) -> Verdict | None:
         """Return the verdict on a variant whose processes hold more of the GPU than their slot has, None while not."""

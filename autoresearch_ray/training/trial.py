@@ -22,7 +22,7 @@ from typing import Any, Literal
 from autoresearch_ray.training import memory, processes
 from autoresearch_ray.training.block import BlockReader
 from autoresearch_ray.training.claims import Measured, disagreements
-from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, ProcessTree
+from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, GroupClock, ProcessTree
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
 from autoresearch_ray.training.denials import explain
@@ -183,6 +183,8 @@ class Trial:
     def _clock(self) -> Clock:
         if self._settings.device == "cuda":
             return GpuClock(self._settings.gpu_share)
+        if self._crew.cpu_seconds() is not None:
+            return GroupClock(lambda: self._crew.cpu_seconds() or 0.0, self._settings.threads)
         return CpuClock(self._tree, self._settings.threads)
 
     def _fork(self) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = "autoresearch-"
-_CONTROLLERS = ("memory", "pids")
+_CONTROLLERS = ("memory", "pids", "cpuacct")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,15 @@ class Group:
 
     memory: Path | None
     pids: Path | None
+    time: Path | None
+    """The file that counts CPU time, also that of processes nobody waited for."""
     unified: bool
 
     @property
     def folders(self) -> tuple[Path, ...]:
         """Each folder once."""
-        return tuple(dict.fromkeys(folder for folder in (self.memory, self.pids) if folder is not None))
+        time = None if self.time is None else self.time.parent
+        return tuple(dict.fromkeys(folder for folder in (self.memory, self.pids, time) if folder is not None))
 
     @property
     def memory_limit(self) -> Path | None:
@@ -70,17 +73,27 @@ def make(memory_bytes: int | None, processes: int) -> Group:
     unified = "" in places
     folders: dict[str, Path | None] = {}
     for controller in _CONTROLLERS:
-        limit = memory_bytes if controller == "memory" else processes
+        limit = {"memory": memory_bytes, "pids": processes, "cpuacct": None}[controller]
         folders[controller] = None
         place = places.get("" if unified and controller not in places else controller)
-        if place is not None and limit is not None:
+        if place is not None and (limit is not None or controller == "cpuacct"):
             with contextlib.suppress(OSError):
                 folders[controller] = _limited(place, controller, limit)
-    memory, pids = folders["memory"], folders["pids"]
-    return Group(memory, pids, unified=memory is not None and (memory / "cgroup.controllers").exists())
+    memory, pids, cpuacct = folders["memory"], folders["pids"], folders["cpuacct"]
+    version_2 = unified and (memory or pids) is not None
+    time = None if cpuacct is None else cpuacct / ("cpu.stat" if unified else "cpuacct.usage")
+    return Group(memory, pids, time if time is None or time.exists() else None, version_2)
 
 
-def _limited(place: Path, controller: str, limit: int) -> Path:
+def cpu_seconds(time: Path) -> float:
+    """Return the CPU seconds that the processes of a group have used, those that ended included."""
+    text = time.read_text()
+    if time.name == "cpuacct.usage":
+        return int(text) / 1e9
+    return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
+
+
+def _limited(place: Path, controller: str, limit: int | None) -> Path:
     """Return a new group at or beside `place` with a limit (Raises OSError)."""
     for parent in (place, place.parent):
         _sweep(parent)
@@ -88,7 +101,8 @@ def _limited(place: Path, controller: str, limit: int) -> Path:
         version_2 = (parent / "cgroup.controllers").exists()
         try:
             folder.mkdir(exist_ok=True)
-            _set_limit(folder, controller, limit, version_2)
+            if limit is not None:
+                _set_limit(folder, controller, limit, version_2)
             return folder
         except OSError:
             with contextlib.suppress(OSError):

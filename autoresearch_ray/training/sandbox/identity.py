@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import pwd
+import signal
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -84,6 +85,21 @@ def fall(uid: int, *, searching: bool) -> None:
     os.setresuid(uid, uid, uid)
     _keep_capabilities(1 << _READ_SEARCH if searching else 0)
     kernel.prctl(_PR_SET_DUMPABLE, 1)  # what lies in /proc/self would be root's
+
+
+def end_all(uid: int) -> None:
+    """Kill every process of a user that this process has claimed, in one stroke: none can start another in between."""
+    helper = os.fork()
+    if helper == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            os.kill(-1, signal.SIGKILL)
+        finally:
+            os._exit(0)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(helper, 0)
 
 
 def give_up_capabilities() -> None:

@@ -114,6 +114,7 @@ class _Prober:
                 os.setsid()
                 self._walls.enter(scratch)
                 self._settle({_ANSWER: write})
+                self._walls.settle()
                 os.chdir(scratch)
                 os.write(_ANSWER, json.dumps(attempt()).encode())
             finally:

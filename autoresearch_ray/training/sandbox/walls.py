@@ -135,7 +135,7 @@ class Walls:
 
     def _limit(self, _: Path) -> None:
         plan = self.plan
-        wanted = {resource.RLIMIT_CORE: 0, resource.RLIMIT_NOFILE: plan.open_files}
+        wanted = {resource.RLIMIT_CORE: 0}
         if self.lacks("scratch"):
             wanted[resource.RLIMIT_FSIZE] = plan.scratch_bytes
         if self.uid is not None or not self.lacks("namespaces"):
@@ -143,9 +143,12 @@ class Walls:
         if self.watched_memory and not plan.cuda and plan.memory_bytes is not None:
             wanted[resource.RLIMIT_DATA] = plan.memory_bytes
         for kind, limit in wanted.items():
-            most = resource.getrlimit(kind)[1]
-            limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
-            resource.setrlimit(kind, (limit, limit))
+            _lower(kind, limit)
+
+    def settle(self) -> None:
+        """Limit the open files of this process; once it stands inside, and has closed what is not its own."""
+        if not self.lacks("limits"):
+            _lower(resource.RLIMIT_NOFILE, self.plan.open_files)
 
     @property
     def watched_memory(self) -> bool:
@@ -184,6 +187,12 @@ class Walls:
         processes.gain_no_privileges()
         assert self._filter is not None
         seccomp.install(self._filter)
+
+
+def _lower(kind: int, limit: int) -> None:
+    most = resource.getrlimit(kind)[1]
+    limit = limit if most == resource.RLIM_INFINITY else min(limit, most)
+    resource.setrlimit(kind, (limit, limit))
 
 
 def build(plan: Plan) -> Walls:

@@ -373,15 +373,16 @@ def main(arguments: list[str]) -> None:
     """Run the launcher.
 
     Args:
-        arguments: the descriptor of the wire to the supervisor, a key of `PRELOADED`, and the slot's folder, which is
-            deleted at the end.
+        arguments: the descriptor of the wire to the supervisor, that of the lock on the slot's folder, a key of
+            `PRELOADED`, and the slot's folder, which is deleted at the end.
     """
-    descriptor, device, folder = arguments
+    descriptor, lock, device, folder = arguments
     if os.fork():
         os._exit(0)  # so as to be nobody's child: Ray kills those of a worker that ends, and then nobody would clean up
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     wire = Wire(socket.socket(fileno=int(descriptor)))
-    os.set_inheritable(int(descriptor), False)
+    for ours in (descriptor, lock):
+        os.set_inheritable(int(ours), False)
     processes.adopt_orphans()
     around = None
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, NoReturn
 
 from autoresearch_ray.errors import SupervisionError
-from autoresearch_ray.training import processes
+from autoresearch_ray.training import processes, slot_folder
 from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.launcher import PATIENCE
@@ -88,24 +87,25 @@ class LauncherClient:
             scratch: where the slot's folder is made; None is the system's folder for temporary files.
             confinement: how variants are confined.
         """
-        self.folder = Path(tempfile.mkdtemp(prefix="autoresearch-", dir=scratch)).resolve()
-        self.folder.chmod(0o711)  # variants have another identity, and their folders in it
+        made = slot_folder.make(scratch)
+        self.folder = made.path
         self._furnish()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
         ours, theirs = socket.socketpair()
         self.launcher = Wire(ours)
-        command = [sys.executable, "-m", "autoresearch_ray.training.launcher"]
+        command = [sys.executable, "-m", "autoresearch_ray.training.launcher", str(theirs.fileno()), str(made.lock)]
         self._process = subprocess.Popen(
-            [*command, str(theirs.fileno()), preload, str(self.folder)],
+            [*command, preload, str(self.folder)],
             cwd=Path(__file__).parents[2],
             env=base_environment(os.environ, threads),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), made.lock],
             start_new_session=True,
         )
         theirs.close()
+        os.close(made.lock)  # the launcher holds it now
         self._confinement = confinement
         shared = confinement.sandbox.on and 0 < confinement.sandbox.slot_gpus < 1
         self._cards = open_cards() if shared else None
@@ -200,7 +200,7 @@ class LauncherClient:
         self.launcher.close()
         self._process.wait()
         self._errors.close()
-        remove(self.folder)
+        slot_folder.remove(self.folder)
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -330,14 +330,3 @@ def base_environment(ours: Mapping[str, str], threads: int) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
     }
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder and what a variant made in it, however it is nested or protected. Follows no links."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except RecursionError:
-        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-    if os.path.lexists(folder):
-        subprocess.run(["chmod", "-R", "u+rwX", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
-        subprocess.run(["rm", "-rf", "--", str(folder)], stderr=subprocess.DEVNULL, check=False)

@@ -28,11 +28,12 @@ from autoresearch_ray.training.clock import ProcessTree
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.directory import Snapshot
-from autoresearch_ray.training.launching import CrewLost, Ended, LauncherClient, base_environment, remove
+from autoresearch_ray.training.launching import CrewLost, Ended, LauncherClient, base_environment
 from autoresearch_ray.training.limits import NO_LIMITS, SizeLimits, Verdict, crowd, flood
 from autoresearch_ray.training.logs import LogTail, reason_of_exit
 from autoresearch_ray.training.sandbox.readable import ROOTS
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
+from autoresearch_ray.training.slot_folder import remove
 from autoresearch_ray.training.supervisor import SlotSupervisor
 from autoresearch_ray.training.trial import PHASE_SECONDS, STEP_SECONDS, Phase
 from autoresearch_ray.variant import Experiment, Result, Status

@@ -27,11 +27,12 @@ from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
 from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.launcher import CHANNEL
-from autoresearch_ray.training.launching import CrewLost, base_environment, remove
+from autoresearch_ray.training.launching import CrewLost, base_environment
 from autoresearch_ray.training.limits import SupervisorSettings, Verdict, crowd, flood, overdue
 from autoresearch_ray.training.logs import LogTail, reason_of_exit
 from autoresearch_ray.training.protocol import LineBuffer, ProtocolViolation, encode, parse
 from autoresearch_ray.training.session import REGION_BYTES, Answer, AskScorer, Session, greeting
+from autoresearch_ray.training.slot_folder import remove
 from autoresearch_ray.variant import Experiment, Result, Status
 
 STEP_SECONDS = 0.1

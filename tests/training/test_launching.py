@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from autoresearch_ray.training.launching import ALLOWED_VARIABLES, Ended, LauncherClient, base_environment, remove
+from autoresearch_ray.training.launching import ALLOWED_VARIABLES, Ended, LauncherClient, base_environment
+from autoresearch_ray.training.slot_folder import remove
 from autoresearch_ray.training.wire import Wire
 
 

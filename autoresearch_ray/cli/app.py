@@ -101,6 +101,20 @@ def resume(
 
 
 @app.command()
+def doctor(
+    config: ConfigFile = None, override: Overrides = None, address: Address = None, as_json: Json = False
+) -> None:
+    """Say what a run would find on this machine, or on each node of a cluster, and which promises the sandbox keeps.
+
+    Ends with 1 where a promise does not hold: there a run with `sandbox=required` would not start.
+    """
+    from autoresearch_ray.cli import diagnosis
+
+    direct = {} if address is None else {"address": address}
+    _exit(diagnosis.report(configuration.load(config, override or (), direct), as_json))
+
+
+@app.command()
 def stop(name: RunName = None, storage: Storage = Path("runs")) -> None:
     """Let a live run end gently: what trains is finished, and `resume` takes it up again."""
     _order(storage, name, Order("stop"), "stopping")

@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from autoresearch_ray.cluster.node import Examination, Finding, Question, examine
 from autoresearch_ray.cluster.trainer import Trainer
 from autoresearch_ray.errors import AutoresearchError, ClusterError
 from autoresearch_ray.evolution.cluster import (
@@ -50,6 +51,7 @@ _OFFLINE_THREADS = 2
 """Operators that ask nobody have threads of their own: they never wait for those that do."""
 _FAREWELL_SECONDS = 5.0
 _RESOURCES_SECONDS = 5.0
+_EXAMINATION_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,7 @@ _operator_actor = _remote(
     num_cpus=0, max_restarts=0, concurrency_groups={"asking": _OPERATOR_THREADS, "offline": _OFFLINE_THREADS}
 )(OperatorDesk)
 _train_task: Any = ray.remote(num_returns="streaming", max_retries=0, max_calls=0)(train)
+_examine_task: Any = ray.remote(num_cpus=0, max_retries=0)(examine)
 
 
 # --------------------------------------------------------------------------------------------------- the driver's side
@@ -353,6 +356,42 @@ class RayCluster:
         return min(slots, self._max_slots) if self._max_slots else slots
 
 
+def examine_nodes(address: str, question: Question) -> list[Examination]:
+    """Have every node of a cluster examine itself, all at once.
+
+    Args:
+        address: of the cluster, `auto` or `host:port`.
+        question: what is looked for.
+
+    Returns:
+        One examination a node; of a node that does not answer it says so.
+
+    Raises:
+        ClusterError: the address does not answer.
+    """
+    _connect(address, None)
+    try:
+        asked = []
+        for node in _nodes():
+            if node["Alive"]:
+                place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
+                asked.append((name, _examine_task.options(scheduling_strategy=place).remote(question)))
+        deadline = time.monotonic() + _EXAMINATION_SECONDS
+        return [_examined(name, reference, deadline) for name, reference in asked]
+    finally:
+        ray.shutdown()
+
+
+def _examined(name: str, reference: Any, deadline: float) -> Examination:
+    try:
+        found: Examination = ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
+        return replace(found, node=name)
+    except ray.exceptions.RayError as error:
+        advice = "Is the same checkout installed there, in the same place, with its environment?"
+        return Examination(name, (Finding("node", False, _sentence(error), advice),), ())
+
+
 def _nodes() -> list[dict[str, Any]]:
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return nodes
@@ -387,6 +426,7 @@ _FAILURES: tuple[tuple[type[ray.exceptions.RayError], str], ...] = (
     (ray.exceptions.ActorUnavailableError, "the actor cannot be reached"),
     (ray.exceptions.ObjectLostError, "its data were lost with a node"),
     (ray.exceptions.TaskCancelledError, "it was cancelled"),
+    (ray.exceptions.GetTimeoutError, "it does not answer"),
 )
 """What Ray's errors mean, most telling first; tests check that the table covers what tasks and actors can raise."""
 

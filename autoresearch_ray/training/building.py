@@ -23,7 +23,8 @@ import psutil
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import SupervisionError
 from autoresearch_ray.training.data import open_data
-from autoresearch_ray.training.launching import CrewLost, LauncherClient, base_environment, remove
+from autoresearch_ray.training.launching import CrewLost, LauncherClient, base_environment
+from autoresearch_ray.training.slot_folder import remove
 
 LONGEST_SECONDS = 20.0
 """A program that has not come to its first batches by then is left to the training to judge."""

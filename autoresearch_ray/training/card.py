@@ -49,6 +49,24 @@ class Cards:
                 totals.append(memory.total)
         return min(totals, default=None)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models of the GPUs, in their order."""
+        return tuple(
+            self._text(self._library.nvmlDeviceGetName, device) or "a GPU that does not say its name"
+            for device in self._devices
+        )
+
+    @property
+    def driver(self) -> str:
+        """The version of the driver, empty where it does not say."""
+        return self._text(self._library.nvmlSystemGetDriverVersion)
+
+    def _text(self, ask: Any, *subject: ctypes.c_void_p) -> str:
+        text = ctypes.create_string_buffer(96)
+        answer = ask(*subject, text, ctypes.c_uint(len(text)))
+        return text.value.decode(errors="replace") if answer == _SUCCESS else ""
+
     def held_by(self, pids: Collection[int]) -> int:
         """Return the bytes that these processes hold together, on all GPUs."""
         return sum(used for device in self._devices for pid, used in self._processes(device) if pid in pids)

@@ -10,8 +10,11 @@ import ray
 from doubles import ScriptedTrainer
 from events import events_until, experiment, final, trains
 
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.node import Question
+from autoresearch_ray.cluster.ray import RayCluster, Slot, examine_nodes
 from autoresearch_ray.evolution.cluster import Progressed
+from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.sandbox.promises import PROMISES
 from autoresearch_ray.variant import Status
 
 ray.cloudpickle.register_pickle_by_value(doubles)  # workers do not see the tests
@@ -45,3 +48,13 @@ def test_quarters_of_gpus_on_two_nodes_and_the_loss_of_one(two_nodes: Any, tmp_p
         assert [event.result.status for event in lost] == [Status.LOST] * 4
         gate.touch()
         assert [event.result.status for event in final(cluster, 4)] == [Status.COMPLETED] * 4
+
+
+@pytest.mark.slow
+def test_every_node_examines_itself(two_nodes: Any, tmp_path: Path) -> None:
+    question = Question(Confinement(), tmp_path, None, "prepare it")
+    examined = examine_nodes(two_nodes.address, question)
+    assert len({examination.node for examination in examined}) == 3
+    for examination in examined:
+        assert {"Python", "torch", "data"} <= {finding.name for finding in examination.findings}
+        assert {promise.name for promise in examination.promises} == set(PROMISES) - {"gpu_memory"}

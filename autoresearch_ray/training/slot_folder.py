@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-_PREFIX = "autoresearch-"
-_LOCK = ".lock"
+_PREFIX = "autoresearch-slot-"
 YOUNG_SECONDS = 60.0
 """A folder is left alone for so long after it was made: its owner may be about to lock it."""
 
@@ -24,7 +23,7 @@ class SlotFolder:
 
     path: Path
     lock: int
-    """The descriptor that holds the lock, also in every process that it is passed on to."""
+    """A descriptor of the folder; the lock is held while any process has it open."""
 
 
 def make(parent: Path | None) -> SlotFolder:
@@ -34,7 +33,7 @@ def make(parent: Path | None) -> SlotFolder:
         parent: where it is made; None is the system's folder for temporary files.
     """
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
-    lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     path.chmod(0o711)  # variants may have another identity, and their folders in it
     sweep(path.parent)
@@ -43,14 +42,15 @@ def make(parent: Path | None) -> SlotFolder:
 
 def sweep(parent: Path) -> None:
     """Delete the folders of slots that nobody owns any more."""
-    for lock in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+    for folder in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - lock.stat().st_mtime < YOUNG_SECONDS or lock.parent.stat().st_uid != os.geteuid():
+            made = folder.lstat()
+            if time.time() - made.st_mtime < YOUNG_SECONDS or made.st_uid != os.geteuid():
                 continue
-            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(lock.parent)
+                remove(folder)
             finally:
                 os.close(descriptor)
 

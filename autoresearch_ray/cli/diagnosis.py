@@ -14,12 +14,12 @@ from rich.text import Text
 
 from autoresearch_ray.cli.output import show
 from autoresearch_ray.cluster.node import Examination, Finding, Question, examine
-from autoresearch_ray.cluster.trainer import sandbox_of, trainer_of
+from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import DataError
 from autoresearch_ray.explore.text import plain
 from autoresearch_ray.training import preparation
-from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.confinement import Confinement, sandbox_of
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.sandbox.promises import Promise
 

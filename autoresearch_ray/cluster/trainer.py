@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import os
 import platform
 import tempfile
 from abc import ABC, abstractmethod
@@ -19,7 +18,7 @@ from typing import Any, Literal
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import DataError
 from autoresearch_ray.training import preparation
-from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.confinement import Confinement, sandbox_of
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.directory import Snapshot, take
 from autoresearch_ray.training.limits import SizeLimits
@@ -166,27 +165,6 @@ def trainer_of(config: Config) -> Trainer:
         DataError: the data are not prepared, or damaged; or the directory of a program is too large to be copied.
     """
     return _scoring(config) if config.metric.kind == "scored" else _reporting(config)
-
-
-def sandbox_of(config: Config) -> SandboxSettings:
-    """Return what a configuration says about the walls (Raises DataError: what may be read is not there)."""
-    readable = tuple(Path(os.path.abspath(path.expanduser())) for path in config.readable)
-    for path in readable:
-        if not path.exists():
-            raise DataError(f"readable: {path} does not exist.")
-    limits, memory = config.limits, config.limits.peak_memory_gb
-    return SandboxSettings(
-        level=config.sandbox,
-        readable=readable,
-        memory_bytes=None if memory is None or config.device == "cuda" else round(memory * 2**30),
-        slot_cpus=config.num_cpus,
-        slot_gpus=config.num_gpus,
-        scratch_bytes=round(limits.scratch_gb * 2**30),
-        scratch_files=limits.scratch_files,
-        processes=limits.processes,
-        open_files=limits.open_files,
-        output_bytes=round(limits.output_mb * 2**20),
-    )
 
 
 def _check_readable(paths: Iterable[Path]) -> None:

@@ -22,8 +22,10 @@ import psutil
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training.confinement import Confinement, sandbox_of
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.launching import CrewLost, LauncherClient, base_environment
+from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.training.slot_folder import remove
 
 LONGEST_SECONDS = 20.0
@@ -49,6 +51,7 @@ class Terms:
     """`cpu` or `cuda`; no GPU is needed to build for one."""
     memory_bytes: int | None
     """What a slot has room for; None does not look."""
+    sandbox: SandboxSettings = OFF
 
     def constants(self) -> str:
         """Return the constants of prepare.py as JSON."""
@@ -74,7 +77,9 @@ def terms_of(config: Config, data: Path) -> Terms:
         share = min(1.0, config.num_cpus / (psutil.cpu_count() or 1))
         memory = round(psutil.virtual_memory().total * share)
     opened = open_data(data)
-    return Terms(opened.sequence_length, opened.vocab_size, config.train_seconds, config.device, memory)
+    return Terms(
+        opened.sequence_length, opened.vocab_size, config.train_seconds, config.device, memory, sandbox_of(config)
+    )
 
 
 class Builder:
@@ -131,7 +136,7 @@ class Builder:
     def _run(self, source: str) -> dict[str, Any] | None:
         """Run a program on the meta device; None when it gave no outcome."""
         if self._client is None:
-            self._client = LauncherClient("meta", 1, None)
+            self._client = LauncherClient("meta", 1, None, Confinement(self._terms.sandbox))
             self._client.wait_ready()
         client = self._client
         scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=client.folder))

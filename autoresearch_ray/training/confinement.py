@@ -10,14 +10,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.errors import DataError, SupervisionError
 from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.sandbox import readable
 from autoresearch_ray.training.sandbox.promises import PROMISES, Promise, judge
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.training.sandbox.walls import Plan
+
+if TYPE_CHECKING:  # whoever brings settings of their own needs no pydantic
+    from autoresearch_ray.config import Config
 
 ON_THE_GPU = "gpu_memory"
 USABLE_MEMORY = 0.9
@@ -116,3 +119,24 @@ def demand(promises: Sequence[Promise]) -> None:
             f"sandbox is required, and this machine does not keep {len(broken)} of its promises: {told}. "
             "`sandbox: best_effort` goes on without them."
         )
+
+
+def sandbox_of(config: Config) -> SandboxSettings:
+    """Return what a configuration says about the walls (Raises DataError: what may be read is not there)."""
+    readable = tuple(Path(os.path.abspath(path.expanduser())) for path in config.readable)
+    for path in readable:
+        if not path.exists():
+            raise DataError(f"readable: {path} does not exist.")
+    limits, memory = config.limits, config.limits.peak_memory_gb
+    return SandboxSettings(
+        level=config.sandbox,
+        readable=readable,
+        memory_bytes=None if memory is None or config.device == "cuda" else round(memory * 2**30),
+        slot_cpus=config.num_cpus,
+        slot_gpus=config.num_gpus,
+        scratch_bytes=round(limits.scratch_gb * 2**30),
+        scratch_files=limits.scratch_files,
+        processes=limits.processes,
+        open_files=limits.open_files,
+        output_bytes=round(limits.output_mb * 2**20),
+    )

@@ -13,7 +13,7 @@ from small_data import SEQUENCE_LENGTH
 BY_PATH = """
 from pathlib import Path
 folder = FACTS["data"]
-for name in ("val.bin", "holdout.bin", "train.bin", "token_bytes.npy", "meta.json"):
+for name in FACTS["names"]:
     attempt(name, lambda: Path(folder, name).read_bytes()[:4])
     attempt("map " + name, lambda: __import__("numpy").memmap(Path(folder, name), mode="r")[:4].tolist())
 attempt("list", lambda: os.listdir(folder))
@@ -28,12 +28,18 @@ for pid in FACTS["pids"]:
 """
 
 
+def names(arena: Arena) -> list[str]:
+    found = sorted(os.listdir(arena.settings.data))
+    assert {"train.bin", "val.bin", "holdout.bin", "check.bin"} <= set(found)
+    return found
+
+
 def test_by_path_and_through_proc(walled: Arena, unwalled: Arena) -> None:
     for pid in (walled.scorer, walled.launcher, os.getpid()):
-        seen = walled.attack(BY_PATH, data=walled.settings.data, pids=[pid])
+        seen = walled.attack(BY_PATH, data=walled.settings.data, names=names(walled), pids=[pid])
         seen.assert_all_refused("val.bin", "map holdout.bin", f"descriptors of {pid}")
         seen.assert_trained_honestly()
-    bites = unwalled.attack(BY_PATH, data=unwalled.settings.data, pids=[unwalled.scorer])
+    bites = unwalled.attack(BY_PATH, data=unwalled.settings.data, names=names(unwalled), pids=[unwalled.scorer])
     assert {"val.bin", "map val.bin", f"root of {unwalled.scorer}", f"maps of {unwalled.scorer}"} <= set(bites.done())
 
 

@@ -94,7 +94,7 @@ PROGRAMS = {
 
 def make_data(folder: Path) -> None:
     rng = np.random.default_rng(0)
-    rows = {"train": 4096, "val": 256, "holdout": 64}
+    rows = {"train": 4096, "val": 256, "check": 64, "holdout": 64}
     for split, count in rows.items():
         rng.integers(0, VOCABULARY, (count, LENGTH + 1)).astype(np.uint16).tofile(folder / f"{split}.bin")
     np.save(folder / "token_bytes.npy", np.ones(VOCABULARY, dtype=np.int32))

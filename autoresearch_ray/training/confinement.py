@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -77,6 +77,9 @@ class Confinement:
             return ()
         names = [name for name in PROMISES if name != ON_THE_GPU]
         promises = judge(report["found"], report["missing"], names)
+        if report["watched_memory"]:
+            by = ("watch",) if self.device == "cuda" else ("limits", "watch")
+            promises = tuple(replace(promise, by=by) if promise.name == "memory" else promise for promise in promises)
         if self.device == "cuda":
             promises += (_on_the_gpu(self.sandbox.slot_gpus),)
         if self.sandbox.level == "required":

@@ -6,8 +6,8 @@ Owns one group a slot, below or beside our own where we may make one. Does not o
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,19 +70,57 @@ def refusals(pids: Path) -> int:
 def make(memory_bytes: int | None, processes: int) -> Group:
     """Make a group with limits, as far as this machine lets us: what it does not is None in the result."""
     places = _own()
-    unified = "" in places
-    folders: dict[str, Path | None] = {}
-    for controller in _CONTROLLERS:
-        limit = {"memory": memory_bytes, "pids": processes, "cpuacct": None}[controller]
-        folders[controller] = None
-        place = places.get("" if unified and controller not in places else controller)
-        if place is not None and (limit is not None or controller == "cpuacct"):
+    limits = {"memory": memory_bytes, "pids": processes, "cpuacct": None}
+    if "" in places:
+        return _make_unified(places[""], limits)
+    folders: dict[str, Path | None] = dict.fromkeys(_CONTROLLERS)
+    for controller, place in places.items():
+        with contextlib.suppress(OSError):
+            folders[controller] = _make_one(place, controller, limits[controller])
+    time = folders["cpuacct"]
+    return Group(folders["memory"], folders["pids"], None if time is None else time / "cpuacct.usage", unified=False)
+
+
+def _make_one(place: Path, controller: str, limit: int | None) -> Path:
+    """Make a group of version 1 for one controller (Raises OSError)."""
+    _sweep(place)
+    folder = place / f"{_NAME}{os.getpid()}"
+    folder.mkdir(exist_ok=True)
+    try:
+        _set_limit(folder, controller, limit, version_2=False)
+    except OSError:
+        folder.rmdir()
+        raise
+    return folder
+
+
+def _make_unified(place: Path, limits: Mapping[str, int | None]) -> Group:
+    """Make a group of version 2, where one is for all controllers: below our own, or beside it if that gives more.
+
+    A group with processes of its own, as ours, may not pass controllers on to groups below it, unless it is the root.
+    """
+    made: list[tuple[Path, set[str]]] = []
+    for parent in (place, place.parent):
+        _sweep(parent)
+        folder = parent / f"{_NAME}{os.getpid()}"
+        kept: set[str] = set()
+        with contextlib.suppress(OSError):
+            folder.mkdir(exist_ok=True)
+            made.append((folder, kept))
+        for controller, limit in limits.items() if folder.is_dir() else ():
             with contextlib.suppress(OSError):
-                folders[controller] = _limited(place, controller, limit)
-    memory, pids, cpuacct = folders["memory"], folders["pids"], folders["cpuacct"]
-    version_2 = unified and (memory or pids) is not None
-    time = None if cpuacct is None else cpuacct / ("cpu.stat" if unified else "cpuacct.usage")
-    return Group(memory, pids, time if time is None or time.exists() else None, version_2)
+                _set_limit(folder, controller, limit, version_2=True)
+                kept.add(controller)
+        if len(kept) == len(limits):
+            break
+    best, kept = max(made, key=lambda item: len(item[1]), default=(place, set()))
+    for folder, _ in made:
+        if folder != best:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+    time = best / "cpu.stat" if made and (best / "cpu.stat").exists() else None
+    held = {name: best if name in kept and limits[name] is not None else None for name in ("memory", "pids")}
+    return Group(held["memory"], held["pids"], time, unified=True)
 
 
 def cpu_seconds(time: Path) -> float:
@@ -93,26 +131,9 @@ def cpu_seconds(time: Path) -> float:
     return int(dict(line.split() for line in text.splitlines())["usage_usec"]) / 1e6
 
 
-def _limited(place: Path, controller: str, limit: int | None) -> Path:
-    """Return a new group at or beside `place` with a limit (Raises OSError)."""
-    for parent in (place, place.parent):
-        _sweep(parent)
-        folder = parent / f"{_NAME}{os.getpid()}"
-        version_2 = (parent / "cgroup.controllers").exists()
-        try:
-            folder.mkdir(exist_ok=True)
-            if limit is not None:
-                _set_limit(folder, controller, limit, version_2)
-            return folder
-        except OSError:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-            if not version_2:
-                raise
-    raise OSError(errno.EACCES, f"no control group for {controller} can be made here")
-
-
-def _set_limit(folder: Path, controller: str, limit: int, version_2: bool) -> None:
+def _set_limit(folder: Path, controller: str, limit: int | None, version_2: bool) -> None:
+    if limit is None:
+        return
     if controller == "pids":
         (folder / "pids.max").write_text(str(limit))
         return

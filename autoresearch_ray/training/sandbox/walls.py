@@ -173,7 +173,7 @@ class Walls:
     def _restrict(self, scratch: Path) -> None:
         processes.gain_no_privileges()
         assert self._ruleset is not None
-        own = [(scratch, landlock.OWN), (Path("/proc/self"), landlock.READ | Right.WRITE_FILE)]
+        own = [(scratch, landlock.OWN), (Path("/proc/self"), landlock.READ | Right.WRITE_FILE | Right.TRUNCATE)]
         if not self.lacks("scratch"):
             own.append((Path("/dev/shm"), landlock.OWN))
         for path, right in own:

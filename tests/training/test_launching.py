@@ -58,7 +58,7 @@ def test_an_end_that_arrives_together_with_the_answer_is_heard(tmp_path: Path) -
         client.wait_ready()
         ours, theirs = socket.socketpair()
         with theirs, ours:
-            theirs.sendall(b'{"forked": 7}\n{"ended": "variant", "code": 3, "peak_memory_bytes": 5}\n')
+            theirs.sendall(b'[{"forked": 7}, 0]\n[{"ended": "variant", "code": 3, "peak_memory_bytes": 5}, 0]\n')
             launcher, client.launcher = client.launcher, Wire(ours)
             assert client.fork({"op": "command"}, ()) == 7
             assert client.ended == Ended(3, 5)

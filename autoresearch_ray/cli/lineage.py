@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from autoresearch_ray.cli.exploring import find_folder, open_lineage
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore import export, search, tree, variants
-from autoresearch_ray.lineage import git_export, query
-from autoresearch_ray.lineage.query import Lineage
+from autoresearch_ray.lineage import git_export
 from autoresearch_ray.variant import Operator, Status
 
 app = typer.Typer(
@@ -24,7 +24,9 @@ app = typer.Typer(
 export_app = typer.Typer(help="Write the lineage in another form.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
 
-RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; default: the newest.")]
+RunName = Annotated[
+    str | None, typer.Argument(metavar="[RUN]", help="A run's name, folder or URI; default: the newest.")
+]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="An id, the beginning of one, or seed, best, champion.")]
 Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
@@ -56,7 +58,7 @@ def show_tree(
     """Draw who descends from whom; what led nowhere is counted, the way to the best is marked."""
     between = _generations(generation) if generation else None
     filters = tree.Filters(island, operator and operator.value, status and status.value, between, model)
-    shown = tree.phylogeny(_open(storage, run), filters, everything=everything, limit=limit)
+    shown = tree.phylogeny(open_lineage(storage, run), filters, everything=everything, limit=limit)
     show(tree.draw(shown), shown, as_json)
 
 
@@ -66,12 +68,13 @@ def show_variant(
     run: RunName = None,
     source: Annotated[bool, typer.Option("--source", help="With its train.py.")] = False,
     log: Annotated[bool, typer.Option("--log", help="With all that was kept of its log.")] = False,
+    prompt: Annotated[bool, typer.Option("--prompt", help="With the very prompt and reply it came from.")] = False,
     storage: Storage = RUNS,
     as_json: Json = False,
 ) -> None:
     """Show everything about one variant: hypothesis, scores, parents, times, why it failed."""
-    lineage = _open(storage, run)
-    shown = variants.variant(lineage, lineage.find(identity), source=source)
+    lineage = open_lineage(storage, run)
+    shown = variants.variant(lineage, lineage.find(identity), source=source, prompt=prompt)
     show(variants.draw_variant(shown, whole_log=log), shown, as_json)
 
 
@@ -80,7 +83,7 @@ def show_difference(
     before: Identity, after: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False
 ) -> None:
     """Show how two variants' sources differ, and what it brought."""
-    lineage = _open(storage, run)
+    lineage = open_lineage(storage, run)
     shown = variants.difference(lineage, lineage.find(before), lineage.find(after))
     show(variants.draw_difference(shown), shown, as_json)
 
@@ -88,7 +91,7 @@ def show_difference(
 @app.command("path")
 def show_path(identity: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False) -> None:
     """Show the way from the seed to a variant: each change and what it brought."""
-    lineage = _open(storage, run)
+    lineage = open_lineage(storage, run)
     shown = variants.path(lineage, lineage.find(identity))
     show(variants.draw_path(shown), shown, as_json)
 
@@ -101,21 +104,21 @@ def show_best(
     as_json: Json = False,
 ) -> None:
     """List the variants with the lowest mean scores."""
-    shown = variants.best(_open(storage, run), top)
+    shown = variants.best(open_lineage(storage, run), top)
     show(variants.draw_best(shown), shown, as_json)
 
 
 @app.command("search")
 def search_births(
     words: Annotated[list[str], typer.Argument(metavar="TEXT", help="Words in a hypothesis, a reason or a status.")],
-    run: Annotated[str | None, typer.Option("--run", help="A run's name or folder; default: the newest.")] = None,
+    run: Annotated[str | None, typer.Option("--run", help="A run's name, folder or URI; default: the newest.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many.")] = 50,
     skip: Annotated[int, typer.Option(min=0, help="Leave out so many first: the next page.")] = 0,
     storage: Storage = RUNS,
     as_json: Json = False,
 ) -> None:
     """Find births by what was said of them, failed ones included."""
-    shown = search.search(_open(storage, run), " ".join(words), limit=limit, skip=skip)
+    shown = search.search(open_lineage(storage, run), " ".join(words), limit=limit, skip=skip)
     show(search.draw(shown), shown, as_json)
 
 
@@ -129,7 +132,7 @@ def ask(
     """Ask in SQL: variants, experiments, champions, events and scores; read only."""
     from autoresearch_ray.explore import sql  # DuckDB takes a third of a second
 
-    answer = sql.ask(query.find_run(storage, run), select)
+    answer = sql.ask(find_folder(storage, run), select)
     for sentence in answer.damage:
         errors.print(f"warning: {sentence}", markup=False)
     show(sql.draw(answer), sql.values(answer) if as_json else None, as_json)
@@ -143,7 +146,7 @@ def export_tsv(
     as_json: Json = False,
 ) -> None:
     """Write autoresearch's results.tsv columns, then ours, one line a birth."""
-    lines = list(export.tsv(_open(storage, run)))
+    lines = list(export.tsv(open_lineage(storage, run)))
     if as_json:
         head, *rows = (line.split("\t") for line in lines)
         show("", [dict(zip(head, row, strict=True)) for row in rows], True)
@@ -160,7 +163,7 @@ def export_csv(
     as_json: Json = False,
 ) -> None:
     """Write a table's columns, one line a row, without sources, curves and logs."""
-    lineage = _open(storage, run)
+    lineage = open_lineage(storage, run)
     if as_json:
         show("", getattr(lineage.tables, table.value).to_pylist(), True)
     else:
@@ -175,7 +178,7 @@ def export_parquet(
     as_json: Json = False,
 ) -> None:
     """Write one Parquet file a table, with every column."""
-    written = export.parquet(query.find_run(storage, run), out)
+    written = export.parquet(find_folder(storage, run), out)
     words = ", ".join(f"{name} ({rows} rows)" for name, rows in written.items())
     show(Text(f"Wrote {words} to {out}"), {"out": out, "rows": written}, as_json)
 
@@ -188,7 +191,7 @@ def export_git(
     as_json: Json = False,
 ) -> None:
     """Write a git repository: a commit a birth, crossovers as merges, branches seed, best and champion."""
-    written = git_export.export(query.find_run(storage, run), out)
+    written = git_export.export(find_folder(storage, run), out)
     head = next((branch for branch in ("champion", "best", "seed") if branch in written.branches), None)
     hint = f": look at it with git -C {out} log --graph {head}" if head else ""
     show(Text(f"Wrote {written.commits} commits to {out}{hint}"), written, as_json)
@@ -204,13 +207,6 @@ def _write(lines: list[str], out: Path | None, what: str) -> None:
     except OSError as error:
         raise UsageError(f"{out}: cannot be written ({error.strerror or error}).") from error
     console.print(f"Wrote {len(lines) - 1} {what} to {out}", markup=False)
-
-
-def _open(storage: Path, run: str | None) -> Lineage:
-    lineage = Lineage.open(query.find_run(storage, run))
-    for sentence in lineage.tables.damage:
-        errors.print(f"warning: {sentence}", markup=False)
-    return lineage
 
 
 def _generations(text: str) -> tuple[int, int]:

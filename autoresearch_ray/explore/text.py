@@ -86,8 +86,10 @@ def unit(name: str) -> str:
     return "bits per byte" if name == "val_bpb" else plain(name)
 
 
-def seconds(value: float) -> str:
-    """Return a duration as `4.1 s`, `5:08 min` or `2:03 h`."""
+def seconds(value: float | None) -> str:
+    """Return a duration as `4.1 s`, `5:08 min` or `2:03 h`; a dash for none."""
+    if value is None:
+        return "-"
     if value < 100:
         return f"{value:.1f} s"
     unit, whole = ("min", round(value)) if value < 3600 else ("h", round(value / 60))

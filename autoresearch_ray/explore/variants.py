@@ -18,7 +18,8 @@ from rich.text import Text
 from autoresearch_ray.explore import text
 from autoresearch_ray.explore.tree import node
 from autoresearch_ray.lineage.query import Lineage, Score
-from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.lineage.schema import Row, birth_of
+from autoresearch_ray.operators import transcripts
 
 LOG_LINES = 12
 """Lines of a log tail that `draw_variant` shows unless it is asked for all."""
@@ -27,13 +28,14 @@ LOG_LINES = 12
 # -------------------------------------------------------------------------------------------------------------- show
 
 
-def variant(lineage: Lineage, position: int, *, source: bool = False) -> dict[str, Any]:
+def variant(lineage: Lineage, position: int, *, source: bool = False, prompt: bool = False) -> dict[str, Any]:
     """Return everything that is known about a variant, as plain values.
 
     Args:
         lineage: the run.
         position: the variant's.
         source: with its source text.
+        prompt: with what language models were asked for it and what they answered.
     """
     row = lineage.row(position)
     children = lineage.children(position)
@@ -47,7 +49,20 @@ def variant(lineage: Lineage, position: int, *, source: bool = False) -> dict[st
         "experiments": experiments,
         "descendants": len(lineage.descendants(position)) if children else 0,
     }
+    if prompt:
+        shown["conversation"] = conversation(lineage, position)
     return {**shown, "source": lineage.source(position)} if source else shown
+
+
+def conversation(lineage: Lineage, position: int) -> list[dict[str, str]]:
+    """Return what was asked for a birth and what was answered, turn by turn; empty where nothing was kept."""
+    turns = []
+    for exchange in transcripts.of_variant(lineage.tables.folder, birth_of(lineage.row(position))):
+        turns += [{"role": f"{exchange.purpose}: {turn.role}", "content": turn.content} for turn in exchange.messages]
+        failed = "".join(f"(failed: {attempt})\n" for attempt in exchange.attempts)
+        reply = f"(no reply: {exchange.failure})" if exchange.reply is None else exchange.reply
+        turns.append({"role": f"{exchange.model} answers", "content": failed + reply})
+    return turns
 
 
 def _relative(lineage: Lineage, parent: int, position: int) -> dict[str, Any]:
@@ -80,9 +95,20 @@ def draw_variant(shown: dict[str, Any], *, whole_log: bool = False) -> Renderabl
         log = next((e["log_tail"] for e in reversed(shown["experiments"]) if e["log_tail"]), "")
         if log:
             parts += [Rule("end of the log", style="dim"), _log(log, whole_log)]
+    if "conversation" in shown:
+        parts += _conversation(shown["conversation"])
     if "source" in shown:
         parts += [Rule("train.py", style="dim"), Text(text.block(shown["source"]))]
     return Group(*parts)
+
+
+def _conversation(turns: list[dict[str, str]]) -> list[RenderableType]:
+    if not turns:
+        return [Rule("prompt and reply", style="dim"), Text("nothing was kept of what was asked for it", style="dim")]
+    drawn: list[RenderableType] = []
+    for turn in turns:
+        drawn += [Rule(Text(text.plain(turn["role"]), style="dim"), style="dim"), Text(text.block(turn["content"]))]
+    return drawn
 
 
 def _facts(shown: dict[str, Any]) -> Table:
@@ -147,7 +173,7 @@ def _experiments(experiments: list[dict[str, Any]]) -> Table:
         score = word if each["val_bpb"] is None else f"{each['val_bpb']:.6f}"
         where = text.plain(each["gpu"] or each["node"] or each["hardware"])
         table.add_row(
-            Text(str(each["seed"])),
+            Text("-" if each["seed"] is None else str(each["seed"])),
             Text(score, text.STYLES.get(each["status"], "")),
             *(Text(text.seconds(each[f"{phase}_seconds"])) for phase in ("startup", "train", "scoring", "wall")),
             Text(text.quantity(each["tokens"])),

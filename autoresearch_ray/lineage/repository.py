@@ -217,6 +217,10 @@ class Git:
         """Run a git command and return what it printed."""
         return str(self._execute(arguments))
 
+    def blob(self, name: str) -> str:
+        """Return a file's content as text, its last line feed included."""
+        return str(self._execute(("cat-file", "blob", name), strip_newline_in_stdout=False))
+
     def write(self, segments: Iterable[Segment]) -> int:
         """Write segments, one process each; return the number of commits."""
         commits = 0

@@ -133,11 +133,22 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
 }
 """Columns that are null where there is nothing to say."""
 
+_IMPORTED: dict[TableName, frozenset[str]] = {
+    "variants": frozenset({"seed", "llm_tokens_in", "llm_tokens_out", "llm_usd"}),
+    "experiments": frozenset(
+        {"seed", "train_seconds", "startup_seconds", "wall_seconds", "scoring_seconds", "tokens", "steps"}
+    ),
+    "champions": frozenset(),
+    "events": frozenset(),
+}
+"""Columns that are null in runs of another program (autoresearch.py), never in ours."""
+
 _ORIGIN = {"run": TEXT, "engine_version": TEXT, "class": TEXT, "data_hash": TEXT}
 
 
 def _schema(table: TableName) -> pa.Schema:
-    fields = [pa.field(name, kind, nullable=False) for name, kind in _ALWAYS[table].items()]
+    imported = _IMPORTED[table]
+    fields = [pa.field(name, kind, nullable=name in imported) for name, kind in _ALWAYS[table].items()]
     fields += [pa.field(name, kind) for name, kind in _SOMETIMES[table].items()]
     fields += [pa.field(name, kind, nullable=False) for name, kind in _ORIGIN.items()]
     return pa.schema(fields, metadata={VERSION_KEY: str(SCHEMA_VERSION), TABLE_KEY: table})

@@ -216,7 +216,7 @@ def _overview(lineage: Lineage) -> dict[str, Any]:
         "confirmed": lineage.champion is not None,
         "gain": None if leader is None or seed is None else lineage.gain(leader, seed),
         "gain_error": None if leader is None or seed is None else lineage.gain_error(leader, seed),
-        "usd": float(sum(lineage.column("llm_usd"))),
+        "usd": sum(usd or 0.0 for usd in lineage.column("llm_usd")),
         "classes": lineage.tables.variants["class"].unique().to_pylist(),
         "unverified": any(
             verified is False for verified in lineage.tables.experiments["verified"].unique().to_pylist()

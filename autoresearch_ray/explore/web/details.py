@@ -28,7 +28,7 @@ PAGE = 200
 
 def variant(lineage: Lineage, position: int) -> dict[str, Any]:
     """Return everything about a variant but its source, with its parents' training curves beside its own."""
-    shown = variants.variant(lineage, position)
+    shown = variants.variant(lineage, position, prompt=True)
     for parent in shown["parents"]:
         parent["curve"] = _curve(lineage.experiments(lineage.find(parent["variant_id"])))
     confirmed = [row for row in lineage.tables.champions.to_pylist() if row["variant_id"] == shown["variant_id"]]
@@ -39,7 +39,7 @@ def variant(lineage: Lineage, position: int) -> dict[str, Any]:
         "confirmed": variants.plain_row(confirmed[-1]) if confirmed else None,
         "children_best": [lineage.ids[child] for child in _best_first(lineage, lineage.children(position))],
         "siblings": [lineage.ids[child] for child in _best_first(lineage, _siblings(lineage, position))],
-        "wall_seconds": sum(experiment["wall_seconds"] for experiment in shown["experiments"]),
+        "wall_seconds": sum(experiment["wall_seconds"] or 0.0 for experiment in shown["experiments"]),
     }
 
 
@@ -158,7 +158,7 @@ def sortable(lineage: Lineage) -> dict[str, npt.NDArray[np.float64]]:
     table = lineage.tables.experiments
     positions = lineage.positions_of(table["variant_id"])
     known = positions >= 0
-    wall = table["wall_seconds"].to_numpy()[known] / 3600
+    wall = np.nan_to_num(table["wall_seconds"].to_numpy())[known] / 3600
     padded = np.append(np.where(lineage.completed, lineage.costs, np.nan), np.nan)
     words = {name: _ranks(lineage.column(name)) for name in ("hypothesis", "operator", "model", "status")}
     return {

@@ -38,16 +38,21 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+COMMANDS = (
+    ("tree",),
+    ("best",),
+    ("path", "best"),
+    ("show", "best", "--source", "--log", "--prompt"),
+    ("diff", "seed", "best"),
+    ("sql", "SELECT * FROM variants JOIN scores USING (variant_id)"),
+    ("export", "tsv"),
+    ("export", "csv"),
+    ("export", "csv", "--table", "experiments"),
+)
+
+
 @pytest.mark.parametrize("run", ["nov24", "mar5"])
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("tree",), ("best",), ("path", "best"), ("show", "best", "--source", "--log", "--prompt"),
-        ("diff", "seed", "best"), ("sql", "SELECT * FROM variants JOIN scores USING (variant_id)"), ("export", "tsv"), ("export", "csv"),
-        ("export", "csv", "--table", "experiments"),
-    ],
-    ids=lambda command: " ".join(command)[:20],
-)  # fmt: skip
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command)[:20])
 def test_every_view_of_the_terminal_prints_and_gives_json(cli: Callable, storage: Path, run: str, command) -> None:
     printed = cli("lineage", *command, run, "--storage", storage)
     assert (printed.code, printed.err) == (0, "")

@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoresearch_ray.variant import parse as parse_python
+
 LONGEST_HYPOTHESIS = 300
 """Characters; what goes beyond is cut off."""
 
@@ -53,7 +55,11 @@ _OPENING = re.compile(r"(<{5,})[ \t]*SEARCH[ \t]*")
 _CLOSING = re.compile(r"(>{5,})[ \t]*REPLACE[ \t]*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[ \t]*([\w.+-]*)[ \t]*")
 _HYPOTHESIS = re.compile(r"[\s>#*_`-]*hypothesis[\s*_`]*:(.*)", re.IGNORECASE)
-_REASONING = re.compile(r"\A.*^[ \t]*</(?:think|thinking|reasoning)>[ \t]*$", re.DOTALL | re.MULTILINE)
+_REASONING = re.compile(
+    r"\A\s*<(think|thinking|reasoning)>.*?</\1>|\A.*^[ \t]*</(?:think|thinking|reasoning)>[ \t]*$",
+    re.DOTALL | re.MULTILINE,
+)
+_FEWEST_LINES = 3
 _SHOWN_MATCHES = 5
 _COMPARED_LINES = 20
 _COMPARED_CHARACTERS = 160
@@ -91,7 +97,8 @@ def taken(source: str, edited: str, said: str) -> Edited | Refused:
 def parse(reply: str) -> Parsed | Refused:
     """Read a reply: its last hypothesis line, and its blocks or, if it has none, the longest of its fenced texts.
 
-    Reasoning before a line `</think>` is ignored, as are fences around blocks and whatever else is said between them.
+    Reasoning in `<think>` at the beginning, or before a line `</think>`, is ignored, as are fences around blocks and
+    whatever else is said between them. Without blocks and fences, Python after the hypothesis is a whole file.
     A block's divider and end are as long as its beginning, so a longer one can hold lines that look like markers.
     """
     if not reply.strip():
@@ -160,8 +167,24 @@ def _fenced(lines: Sequence[str]) -> tuple[tuple[str, ...], list[str]] | Refused
         texts.append(tuple(lines[index + 1 : end]))
         index = end + 1
     if not any(texts):
-        return Refused("The reply has neither a SEARCH/REPLACE block nor a whole file in a fence.")
+        bare = _bare(lines)
+        if bare is None:
+            return Refused("The reply has neither a SEARCH/REPLACE block nor a whole file in a fence.")
+        return bare
     return max(texts, key=lambda text: sum(map(len, text)) + len(text)), rest
+
+
+def _bare(lines: Sequence[str]) -> tuple[tuple[str, ...], list[str]] | None:
+    """Return what follows the hypothesis where it is a Python program of some lines, and the lines before it."""
+    at = next((index for index, line in enumerate(lines) if _HYPOTHESIS.match(line)), None)
+    if at is None:
+        return None
+    program = "\n".join(lines[at + 1 :]).strip("\n")
+    try:
+        statements = parse_python(program).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return (tuple(program.split("\n")), list(lines[: at + 1])) if len(statements) >= _FEWEST_LINES else None
 
 
 def _hypothesis(lines: Sequence[str]) -> str:
@@ -195,8 +218,13 @@ class _Text:
         self.lines[start:end] = lines
 
     def matches(self, lines: Sequence[str]) -> list[int]:
-        """Return the first few indices at which these lines stand, whole."""
-        text, wanted = "\n".join(["", *self.lines, ""]), "\n".join(["", *lines, ""])
+        """Return the first few indices at which these lines stand, whole; if nowhere, but for spaces at their ends."""
+        return self._found(self.lines, lines) or self._found(
+            [line.rstrip() for line in self.lines], [line.rstrip() for line in lines]
+        )
+
+    def _found(self, there: Sequence[str], lines: Sequence[str]) -> list[int]:
+        text, wanted = "\n".join(["", *there, ""]), "\n".join(["", *lines, ""])
         found: list[int] = []
         position = text.find(wanted)
         while position >= 0 and len(found) <= _SHOWN_MATCHES:

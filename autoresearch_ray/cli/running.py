@@ -91,13 +91,13 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
 
 
 def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_json: bool) -> int:
+    keys = credentials.take(os.environ)  # before anything is started that would inherit them
     trainer = trainer_of(config)
     sandboxing.check(trainer)
     if not as_json:
         console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-    keys = credentials.take(os.environ)  # before Ray starts: its processes inherit the environment
     with _opened(folder, config) as lineage:
         _same_class(lineage, origin)
         for damage in lineage.damage:

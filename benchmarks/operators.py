@@ -1,0 +1,176 @@
+"""What becomes of language models' replies: how many are trained, what they cost, and how long looking at them takes.
+
+Three parts, each printed and kept with `--out FILE` as JSON:
+1. a scripted model behind a real HTTP server edits the seed, alone and while three of ten calls fail;
+2. what autoresearch's agent tried in its 125 experiments (tried_settings.py), as replies: how many apply, pass
+   preflight and train (for `--seconds` each, on the CPU, with the default data);
+3. the time for applying a reply with all static checks, and for building its model in a process behind the walls.
+
+    .venv/bin/python benchmarks/operators.py [--births 100] [--seconds 1] [--train 200] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from datetime import date, datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "operators"), str(ROOT / "benchmarks")]
+
+import llm_server
+import numpy as np
+import tried_settings
+
+from autoresearch_ray import config as configuration
+from autoresearch_ray.cluster.trainer import trainer_of
+from autoresearch_ray.config import Config, ModelConfig
+from autoresearch_ray.operators import edit, novelty
+from autoresearch_ray.operators.aids import Aids
+from autoresearch_ray.operators.desk import Desk, terms_of
+from autoresearch_ray.operators.proposal import Proposal
+from autoresearch_ray.operators.request import Parent, Request
+from autoresearch_ray.training import building
+from autoresearch_ray.training.building import Builder
+from autoresearch_ray.training.preflight import inspect
+from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Variant
+
+SEED = (ROOT / "seed_model" / "train.py").read_text(encoding="utf-8")
+PROGRAM = (ROOT / "program.md").read_text(encoding="utf-8")
+
+
+def parent(number: int, source: str) -> Parent:
+    birth = Birth(number, f"{number:012d}", 0, Operator.SEED, number)
+    return Parent(Variant(birth, (), 0, source, "", datetime.now(timezone.utc)), 1.0, 0.001, 2)
+
+
+def request(number: int, source: str) -> Request:
+    birth = Birth(number, f"{number:012d}", 0, Operator.MUTATION, number)
+    return Request(birth, (parent(0, source),), None, PROGRAM, (), ())
+
+
+def scripted(births: int, share: float) -> dict[str, Any]:
+    """Let the scripted model answer so many births, each on a child of earlier ones."""
+    model = ModelConfig(
+        name="openai/scripted", usd_per_million_input=1, usd_per_million_output=1, max_output_tokens=4096
+    )
+    with llm_server.running() as server, tempfile.TemporaryDirectory() as folder:
+        config = Config(llm={"models": [model], "api_base": server.api_base})
+        desk = Desk(terms_of(config, {}, Path(folder), None, 0.0), 0.0)
+        desk.check()
+        server.reset()
+        server.script(share=share)
+        sources, ends, tokens = [SEED], Counter[str](), 0
+        rng = np.random.default_rng(0)
+        for number in range(1, births + 1):
+            answer = desk.propose(request(number, sources[int(rng.integers(len(sources)))]))
+            tokens += answer.usage.tokens_in + answer.usage.tokens_out
+            trainable = (
+                isinstance(answer, Proposal) and answer.refusal is None and inspect(answer.source).refusal is None
+            )
+            ends["trainable" if trainable else "rejected" if isinstance(answer, Proposal) else "operator_failed"] += 1
+            if trainable and isinstance(answer, Proposal):
+                sources.append(answer.source)
+        desk.close()
+        calls = server.counts()["requests"]
+    trained = max(1, ends["trainable"])
+    return {
+        "failing_calls": share,
+        "births": births,
+        **ends,
+        "share_trainable": round(ends["trainable"] / births, 3),
+        "calls_per_trainable": round(calls / trained, 2),
+        "tokens_per_trainable": round(tokens / trained),
+    }
+
+
+def autoresearch(config: Config, data: Path, most: int) -> dict[str, Any]:
+    """Apply what autoresearch's agent tried, look at it as the operators do, and train it."""
+    trainer = trainer_of(config)
+    ends: dict[str, str] = {}
+    with Builder(building.terms_of(config, data)) as builder:
+        for name in tried_settings.TRIED:
+            edited = edit.apply(SEED, tried_settings.reply(SEED, name))
+            if isinstance(edited, edit.Refused):
+                ends[name] = f"not applied: {edited.reason}"
+            elif refusal := inspect(edited.source).refusal or builder.refusal(edited.source):
+                ends[name] = f"preflight: {refusal}"
+            else:
+                ends[name] = "passed" if len(ends) >= most else trained(trainer, name, edited.source)
+    kinds = Counter(end.partition(":")[0] for end in ends.values())
+    return {"settings": len(ends), **kinds, "others": {name: end for name, end in ends.items() if ":" in end}}
+
+
+def trained(trainer: Any, name: str, source: str) -> str:
+    experiment = Experiment(f"{name}-0", name, source, 1)
+    for item in trainer.run(experiment, None):
+        if isinstance(item, Result):
+            return "trained" if item.status.value == "completed" else f"{item.status.value}: {item.reason}"
+    return "lost: no result"
+
+
+def times(config: Config, data: Path, rounds: int = 20) -> dict[str, Any]:
+    """Time the checks of a reply, and one build of its model."""
+    aids, names = Aids(), list(tried_settings.TRIED)[:rounds]
+    first, static = parent(0, SEED).variant, []
+    for number, name in enumerate(names):
+        reply = tried_settings.reply(SEED, name)
+        began = time.perf_counter()
+        edited = edit.apply(SEED, reply)
+        assert isinstance(edited, edit.Edited)
+        inspected = inspect(edited.source)
+        change = novelty.change_of(str(number), edited.source, first, inspected.identity)
+        aids.remembered.objection(change)
+        aids.remembered.note(change)
+        static.append(time.perf_counter() - began)
+    built = []
+    with Builder(building.terms_of(config, data)) as builder:
+        builder.refusal(SEED)
+        for _ in range(5):
+            began = time.perf_counter()
+            builder.refusal(SEED)
+            built.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
+    return {
+        "apply_and_static_checks_ms": round(1000 * statistics.median(static), 1),
+        "build_ms": round(1000 * statistics.median(built), 1),
+        "a_process_that_imports_torch_ms": round(1000 * (time.perf_counter() - began), 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--births", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--train", type=int, default=10**6, help="train at most so many of autoresearch's settings")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    quick = configuration.load(ROOT / "configs" / "quick.yaml", [f"train_seconds={arguments.seconds}"])
+    quick = quick.model_copy(update={"seed_model": ROOT / "seed_model"})
+    subprocess.run(
+        [sys.executable, "-m", "autoresearch_ray.cli.app", "prepare", "-c", "configs/quick.yaml"], cwd=ROOT, check=False
+    )
+    data = trainer_of(quick).data  # type: ignore[attr-defined]
+    outcome = {
+        "date": str(date.today()),
+        "scripted": [scripted(arguments.births, share) for share in (0.0, 0.3)],
+        "autoresearch": autoresearch(quick, data, arguments.train),
+        "times": times(quick, data),
+    }
+    text = json.dumps(outcome, indent=2, ensure_ascii=False)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

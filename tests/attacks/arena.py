@@ -86,6 +86,12 @@ class Attempts:
     outcomes: Mapping[str, tuple[str, str]]
     """By name: `done` or `refused`, and the value or the error."""
 
+    @staticmethod
+    def told_by(result: Result) -> Attempts:
+        """Read what an attack printed."""
+        told = [json.loads(line[len(_MARK) :]) for line in result.log_tail.splitlines() if line.startswith(_MARK)]
+        return Attempts(result, {name: (kind, value) for name, kind, value in told})
+
     def done(self) -> dict[str, str]:
         """Return the attempts that succeeded, with what they returned."""
         return {name: value for name, (kind, value) in self.outcomes.items() if kind == "done"}
@@ -129,10 +135,7 @@ class Arena:
             then: what follows it.
             facts: what the attacker has found out beforehand, as `FACTS`.
         """
-        prelude = PRELUDE.format(facts=json.dumps(facts, default=str), mark=_MARK)
-        result = self.run(prelude + textwrap.dedent(body) + then)
-        told = [json.loads(line[len(_MARK) :]) for line in result.log_tail.splitlines() if line.startswith(_MARK)]
-        return Attempts(result, {name: (kind, value) for name, kind, value in told})
+        return Attempts.told_by(self.run(attacking(body, facts) + then))
 
     @property
     def launcher(self) -> int:
@@ -153,6 +156,11 @@ class Arena:
     def _crew(self) -> Any:
         self.supervisor.warm_up()
         return self.supervisor._crew
+
+
+def attacking(body: str, facts: Mapping[str, Any]) -> str:
+    """Return an attack's text, with what it may use before it."""
+    return PRELUDE.format(facts=json.dumps(facts, default=str), mark=_MARK) + textwrap.dedent(body)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 import pytest
@@ -104,6 +105,8 @@ def test_the_memories_keep_their_size(walled: Arena) -> None:
 
 
 def test_descriptors_sent_through_the_channel_are_dropped(walled: Arena) -> None:
+    assert walled.run(SCORED).status is Status.COMPLETED
+    gc.collect()
     before = sorted(os.listdir("/proc/self/fd"))
     result = walled.run(
         BY_HAND
@@ -114,6 +117,7 @@ def test_descriptors_sent_through_the_channel_are_dropped(walled: Arena) -> None
         + SCORED.removeprefix(GREETED)
     )
     assert result.status is Status.COMPLETED
+    gc.collect()  # mapped files of earlier experiments
     assert len(os.listdir("/proc/self/fd")) <= len(before)
 
 

@@ -56,7 +56,9 @@ PAST_THE_END = {
 def test_the_budget_ends_whoever_computes(strict: Arena, name: str) -> None:
     result = strict.run(PAST_THE_END[name])
     assert result.status is Status.TIMED_OUT
-    assert result.reason.startswith("did not call evaluate_bpb within 0.2 s of the end")
+    assert result.reason.startswith(
+        ("did not call evaluate_bpb within 0.2 s of the end", "training took longer than 3 s")
+    )
     assert result.train_seconds < 3
     assert result.val_bpb is None
 

@@ -42,7 +42,7 @@ def test_by_path_and_through_proc(walled: Arena, unwalled: Arena) -> None:
     bites = unwalled.attack(BY_PATH, data=unwalled.settings.data, names=names(unwalled), pids=[unwalled.scorer])
     assert {"val.bin", "map val.bin", "list"} <= set(bites.done())
     if os.geteuid() == 0:  # others need not be allowed to look at their own processes
-        assert {f"root of {unwalled.scorer}", f"maps of {unwalled.scorer}"} <= set(bites.done())
+        assert {f"root of {unwalled.scorer}", f"descriptors of {unwalled.scorer}"} <= set(bites.done())
 
 
 def test_by_inherited_descriptors(walled: Arena) -> None:

@@ -31,7 +31,8 @@ from autoresearch_ray.training.slot_folder import remove
 LONGEST_SECONDS = 20.0
 """A program that has not come to its first batches by then is left to the training to judge."""
 _EAGER_FACTOR = 2.0
-# A compiled program needs about half of what the same operations hold one by one: measured with the seed model.
+# A compiled program needs about half of what the same operations hold one by one: the seed model needs 22.5 GiB on an
+# H100 (benchmarks/results/seed_model_h100.txt) where these add up to 37.7.
 _SCRIPT = Path(__file__).with_name("dry_run.py")
 _READ_BYTES = 65_536
 _MOST_BYTES = 1 << 20

@@ -21,6 +21,8 @@ Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")]
 RUNS = Path("runs")
+REMOTE_SECONDS = 10.0
+"""Between two looks at a run that lies elsewhere."""
 
 
 def register(app: typer.Typer) -> None:
@@ -59,7 +61,7 @@ def explore(
         raise UsageError("--token is empty: name one, or leave it out.")
     if run is not None and is_uri(run):
         mirror = Mirror(run)
-        board = Board(mirror.folder, mirror.refresh)
+        board = Board(mirror.folder, mirror.refresh, REMOTE_SECONDS)
     else:
         board = Board(query.find_run(storage, run))
     for sentence in board.lineage.tables.damage:

@@ -84,6 +84,7 @@ def test_a_difference_rebuilds_both_sides() -> None:
         ("/api/runs/%2e%2e%2f%2e%2e", ""),
         ("/api/compare?ids=zzzz", "no variant"),
         ("/api/now", "says nothing"),
+        ("/api/elsewhere", ""),
     ],
 )
 def test_what_is_not_there_is_a_sentence(page: TestClient, path: str, words: str) -> None:
@@ -237,6 +238,26 @@ def test_now_shows_the_slots_of_a_live_run(tmp_path: Path) -> None:
         assert told["activities"][0]["progress"] == 0.62
     told = visit(folder).get("/api/now").json()
     assert (told["live"], told["state"], told["activities"]) == (False, "killed", [])
+
+
+def test_what_happened_is_told_newest_first(tmp_path: Path) -> None:
+    origin = synthetic.origin("run")
+    with LineageStore.create(tmp_path / "run", "run") as store:
+        for number in range(120):
+            store.append("events", schema.event_row(origin, "migration", synthetic.START, number=number, words="<b>"))
+    told = visit(tmp_path / "run").get("/api/happenings").json()
+    assert [event["details"]["number"] for event in told] == list(range(119, 19, -1))
+    assert told[0]["details"]["words"] == "<b>"
+
+
+def test_a_run_elsewhere_is_looked_at_now_and_then_only(run: Path) -> None:
+    looked: list[int] = []
+    board = Board(run, lambda: looked.append(1), pause=3600)
+    board.look_again()
+    assert looked == []
+    hasty = Board(run, lambda: looked.append(1))
+    hasty.look_again()
+    assert looked == [1]
 
 
 def _moment(state: str, activities: tuple[snapshot.Activity, ...]) -> snapshot.Snapshot:

@@ -62,6 +62,7 @@ def make(board: Board, host: str, token: str | None) -> ASGIApp:
         "runs": page.runs,
         "runs/{name}": page.runs_compared,
         "now": page.now,
+        "happenings": page.happenings,
     }
     routes = [
         *(Route(f"/api/{path}", _json(answer)) for path, answer in answers.items()),
@@ -118,6 +119,10 @@ class Page:
         if taken.state in ("running", "draining") and not live:
             taken = snapshot.interrupted(taken)
         return {**dataclasses.asdict(taken), "live": live}
+
+    def happenings(self, _: Request) -> list[dict[str, Any]]:
+        """Say what happened last."""
+        return details.happenings(self._board.lineage)
 
     async def events(self, request: Request) -> Response:
         """Tell the browser when there is something new (server-sent events)."""

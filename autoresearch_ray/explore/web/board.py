@@ -29,13 +29,16 @@ class Board:
     Args:
         folder: the run's folder.
         refresh: brings a copy of a run that lies elsewhere up to date; does nothing for a run on this disk.
+        pause: seconds between two refreshes.
     """
 
-    def __init__(self, folder: Path, refresh: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, folder: Path, refresh: Callable[[], None] = lambda: None, pause: float = 0.0) -> None:
         self.folder = folder
         self.version = 0
         """Grows whenever the lineage was read again."""
         self._refresh = refresh
+        self._pause = pause
+        self._refreshed = time.monotonic()
         self._lock = threading.Lock()
         self._stamp = self._look()
         self._kept: dict[str, object] = {}
@@ -51,7 +54,9 @@ class Board:
     def look_again(self) -> bool:
         """Read the run again if it has grown and the last reading is not too recent; say whether it was."""
         with self._lock:
-            self._refresh()
+            if time.monotonic() - self._refreshed >= self._pause:
+                self._refresh()
+                self._refreshed = time.monotonic()
             stamp = self._look()
             if stamp == self._stamp or time.monotonic() < self._ready_at:
                 return False

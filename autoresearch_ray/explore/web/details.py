@@ -16,7 +16,7 @@ import numpy.typing as npt
 from autoresearch_ray.explore import variants
 from autoresearch_ray.explore.tree import Filters, node
 from autoresearch_ray.lineage.query import Lineage
-from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.lineage.schema import Row, event_details
 from autoresearch_ray.variant import Status
 
 CONTEXT_LINES = 3
@@ -109,6 +109,13 @@ def compare(lineage: Lineage, positions: Sequence[int]) -> dict[str, Any]:
         "gain_error": lineage.gain_error(chosen[-1], chosen[0]) if chosen else None,
         "lower_is_better": lineage.lower_is_better,
     }
+
+
+def happenings(lineage: Lineage, count: int = 100) -> list[dict[str, Any]]:
+    """Return the last events, the newest first: migrations, challenges and their verdicts, notes, resizes."""
+    events = lineage.tables.events
+    rows = events.slice(max(0, len(events) - count)).to_pylist()[::-1]
+    return [{**variants.plain_row(row), "details": event_details(row)} for row in rows]
 
 
 # ------------------------------------------------------------------------------------------------------------- ideas

@@ -18,16 +18,17 @@ export async function enter(main, given) {
 
 export async function update(given) {
   shared = given;
+  const past = happened(await get("/api/happenings"));
   try {
-    draw(await get("/api/now"));
+    draw(await get("/api/now"), past);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    put(page, h("section.card", null, h("h2", null, "Nothing is known of this run's slots"), h("p.quiet", null, line(error.message))));
+    put(page, h("section.card", null, h("h2", null, "Nothing is known of this run's slots"), h("p.quiet", null, line(error.message))), past);
   }
 }
 
-function draw(now) {
-  put(page, h("section.card", null, h("header", null, h("h2", null, state_word(now)), h("span.faint", null, `${duration(now.now - now.started_at)} so far${now.live && now.ends_at ? `, about ${duration(Math.max(0, now.ends_at - now.now))} left` : ""}`)), h("div.grid", null, budget("experiments", now.experiments, now.max_experiments, count), budget("hours", (now.now - now.started_at) / 3600, now.max_hours, (value) => number(value, 2)), now.usd || now.max_usd ? budget("language models", now.usd, now.max_usd, dollars) : null)), best(now), slots(now));
+function draw(now, past) {
+  put(page, h("section.card", null, h("header", null, h("h2", null, state_word(now)), h("span.faint", null, `${duration(now.now - now.started_at)} so far${now.live && now.ends_at ? `, about ${duration(Math.max(0, now.ends_at - now.now))} left` : ""}`)), h("div.grid", null, budget("experiments", now.experiments, now.max_experiments, count), budget("hours", (now.now - now.started_at) / 3600, now.max_hours, (value) => number(value, 2)), now.usd || now.max_usd ? budget("language models", now.usd, now.max_usd, dollars) : null)), best(now), slots(now), past);
 }
 
 const state_word = (now) => ({ running: "Running", draining: "Finishing what trains", finished: "Finished", stopped: "Stopped", failed: "Failed", killed: "Ended without a word" })[now.state] ?? line(now.state);
@@ -56,4 +57,16 @@ function slots(now) {
     return h("div.slot", null, h("span.cut", null, line(each.place) || h("span.faint", null, "no slot yet")), h("span.quiet", null, PHASES[each.phase] ?? line(each.phase)), h("a.cut.what", { href: state.address("now", { v: each.variant_id }), title: line(each.hypothesis) }, h("b.mono", null, short(each.variant_id)), " ", operator(each.operator), " ", h("span.quiet", null, line(each.hypothesis))), h("span", null, h("div.meter", { title: percent(each.progress) }, bar)));
   });
   return h("section.card", null, head, h("div.slots", null, rows), busy.length > SHOWN_SLOTS ? h("div.more", null, `and ${busy.length - SHOWN_SLOTS} more`) : null);
+}
+
+/** Draw what happened last: verdicts, migrations, notes, resizes. */
+function happened(events) {
+  if (!events.length) return null;
+  const word = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+  const row = (event) => {
+    const details = Object.entries(event.details).map(([name, value]) => `${name.replaceAll("_", " ")} ${line(word(value))}`).join(" · ");
+    const about = event.variant_id ? [h("a.link.mono", { href: state.address("now", { v: event.variant_id }) }, short(event.variant_id)), " "] : null;
+    return h("div.event", null, h("span.faint", null, event.recorded_at.slice(5, 16).replace("T", " ")), h("b", null, status(line(event.kind))), h("span.quiet.long", null, about, details));
+  };
+  return h("section.card", null, h("header", null, h("h2", null, "What happened"), h("span.faint", null, "UTC, the newest first")), events.map(row));
 }

@@ -160,7 +160,7 @@ function strip(done) {
 
 function table() {
   const names = ["seed", line(detail.metric), "holdout", "tokens", "params", "memory", "where"];
-  return h("div.scroll", null, h("table.plain", null, h("thead", null, h("tr", null, names.map((name) => h("th", null, name)))), h("tbody", null, detail.experiments.map((each) => h("tr", null, h("td", null, each.seed), h("td", null, Number.isFinite(each.val_bpb) ? number(each.val_bpb, 6) : h("span.bad", { title: line(each.reason) }, status(each.status))), h("td", null, number(each.holdout_bpb, 6)), h("td", null, quantity(each.tokens)), h("td", null, quantity(each.parameters)), h("td", null, bytes(each.peak_memory_bytes)), h("td", null, line(each.gpu || each.node || each.hardware), each.verified ? "" : " · unverified"))))));
+  return h("div.scroll", null, h("table.plain", null, h("thead", null, h("tr", null, names.map((name) => h("th", null, name)))), h("tbody", null, detail.experiments.map((each) => h("tr", null, h("td", null, each.seed), h("td", null, Number.isFinite(each.val_bpb) ? number(each.val_bpb, 6) : h("span.bad", { title: line(each.reason) }, status(each.status))), h("td", null, number(each.holdout_bpb, 6)), h("td", null, quantity(each.tokens)), h("td", null, quantity(each.parameters)), h("td", null, bytes(each.peak_memory_bytes)), h("td", null, line(each.gpu || each.node || each.hardware), each.verified ? "" : " · unverified", each.claim_flag ? h("span.warn", { title: line(each.claim_flag) }, " · claims differ") : null))))));
 }
 
 function training() {

@@ -18,11 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
-
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import SupervisionError
-from autoresearch_ray.training.confinement import Confinement, sandbox_of
+from autoresearch_ray.training.card import open_cards
+from autoresearch_ray.training.confinement import Confinement, sandbox_of, share_of_memory
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.launching import CrewLost, LauncherClient, base_environment
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
@@ -70,13 +69,18 @@ class Terms:
 def terms_of(config: Config, data: Path) -> Terms:
     """Return what a program finds that is trained as a configuration says, on prepared data (Raises DataError).
 
-    On the CPU a slot has its share of the machine's memory; of a GPU only what `limits.peak_memory_gb` says is known.
+    What a slot has room for is `limits.peak_memory_gb`, else its share of this machine's memory, or of its smallest GPU;
+    where the search is started on a machine without one, that is not known, and memory is left to the training.
     """
     limit = config.limits.peak_memory_gb
-    memory = None if limit is None else round(limit * _GIB)
-    if memory is None and config.device == "cpu":
-        share = min(1.0, config.num_cpus / (psutil.cpu_count() or 1))
-        memory = round(psutil.virtual_memory().total * share)
+    if limit is not None:
+        memory: int | None = round(limit * _GIB)
+    elif config.device == "cpu":
+        memory = share_of_memory(config.num_cpus, 0.0)
+    else:
+        cards = open_cards()
+        card = None if cards is None else cards.smallest
+        memory = None if card is None else round(card * config.num_gpus)
     opened = open_data(data)
     return Terms(
         opened.sequence_length, opened.vocab_size, config.train_seconds, config.device, memory, sandbox_of(config)

@@ -69,7 +69,7 @@ class Terms:
 def terms_of(config: Config, data: Path) -> Terms:
     """Return what a program finds that is trained as a configuration says, on prepared data (Raises DataError).
 
-    What a slot has room for is `limits.peak_memory_gb`, else its share of this machine's memory, or of its smallest GPU;
+    A slot has room for `limits.peak_memory_gb`, else for its share of this machine's memory, or of its smallest GPU;
     where the search is started on a machine without one, that is not known, and memory is left to the training.
     """
     limit = config.limits.peak_memory_gb

@@ -156,9 +156,8 @@ def main() -> None:
     arguments = parser.parse_args()
     quick = configuration.load(ROOT / "configs" / "quick.yaml", [f"train_seconds={arguments.seconds}"])
     quick = quick.model_copy(update={"seed_model": ROOT / "seed_model"})
-    subprocess.run(
-        [sys.executable, "-m", "autoresearch_ray.cli.app", "prepare", "-c", "configs/quick.yaml"], cwd=ROOT, check=False
-    )
+    main_of = "from autoresearch_ray.cli.app import main; main()"
+    subprocess.run([sys.executable, "-c", main_of, "prepare", "-c", "configs/quick.yaml"], cwd=ROOT, check=False)
     data = trainer_of(quick).data  # type: ignore[attr-defined]
     outcome = {
         "date": str(date.today()),

@@ -6,11 +6,12 @@ Owns the composition, and what it started. Does not own where it runs (cluster/r
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoresearch_ray.config import Config, LlmConfig, OperatorConfig
-from autoresearch_ray.operators import bandit, credentials, dispatch
+from autoresearch_ray.operators import bandit, credentials, dispatch, novelty
 from autoresearch_ray.operators.agent import Agent
 from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.dispatch import Whoever
@@ -90,6 +91,9 @@ class Desk:
         self._asks: Whoever = self._models or _workplace(terms)
         self._builder = None if terms.building is None else Builder(terms.building)
         self._aids = self._put_together()
+        if self._asks is not None and terms.run is not None:  # seconds, after which a change is compared with more
+            told = (terms.run, self._aids.remembered)
+            threading.Thread(target=novelty.recall, args=told, name="recall changes", daemon=True).start()
 
     def check(self) -> Readiness:
         """Find out before the first birth whether everybody can be asked (Raises ConfigError)."""

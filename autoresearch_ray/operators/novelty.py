@@ -13,14 +13,21 @@ import threading
 import zlib
 from collections import Counter, OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
+from autoresearch_ray.errors import RunError
+from autoresearch_ray.lineage import snapshot
 from autoresearch_ray.operators.edit import one_line
 from autoresearch_ray.operators.ideas import clear_gain, outcome
 from autoresearch_ray.operators.request import Idea
 from autoresearch_ray.variant import Status, Variant, parse
 
 MOST_REMEMBERED = 2048
+MOST_RECALLED = 200
+"""Of earlier sittings, when a run goes on."""
 MOST_FEATURES = 256
 """Of a change: of larger ones the features with the smallest hashes stand for all (a bottom-k sketch)."""
 _WORD = re.compile(r"\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\w+|[^\w\s]")
@@ -132,6 +139,28 @@ def change_of(variant_id: str, source: str, parent: Variant, identity: str | Non
     return Change(variant_id, parent.variant_id, identity, features(source, parent.source))
 
 
+def recall(run: Path, remembered: Remembered, most: int = MOST_RECALLED) -> None:
+    """Take in the last changes that earlier sittings of a run made with a language model, from its lineage.
+
+    How they ended is told later, as of all births. Nothing is taken in from a folder that is no run yet.
+    """
+    with suppress(RunError, OSError):
+        wanted = ("sequence", "variant_id", "parents", "ast_hash", "model")
+        rows = snapshot.read(run).variants.select(wanted).to_pylist()
+        sequences = {row["variant_id"]: row["sequence"] for row in rows}
+        made = [row for row in rows if row["model"] is not None and row["ast_hash"] is not None][-most:]
+        needed = {
+            sequences[name] for row in made for name in (row["variant_id"], row["parents"][0]) if name in sequences
+        }
+        fetched = snapshot.fetch(run, "variants", needed, ("variant_id", "source"))
+        sources = {row["variant_id"]: row["source"] or "" for row in fetched.values()}
+        for row in made:
+            name, parent = row["variant_id"], row["parents"][0]
+            found = features(sources.get(name, ""), sources.get(parent, ""))
+            remembered.note(Change(name, parent, row["ast_hash"], found))
+
+
+@lru_cache(maxsize=64)
 def _lines(source: str) -> Counter[str]:
     """Return the lines of a source without their indentation; those of Python as the parser has them."""
     try:

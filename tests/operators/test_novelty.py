@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from requests_ import SEED, idea, variant
 
+from autoresearch_ray.lineage import schema
+from autoresearch_ray.lineage.schema import Origin
+from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.novelty import (
     MOST_FEATURES,
     MOST_REMEMBERED,
@@ -12,6 +17,7 @@ from autoresearch_ray.operators.novelty import (
     change_of,
     features,
     likeness,
+    recall,
 )
 from autoresearch_ray.variant import Status, ast_hash
 
@@ -114,6 +120,26 @@ def test_the_oldest_are_forgotten() -> None:
     for number in range(MOST_REMEMBERED):
         remembered.note(Change(str(number), "p", str(number), frozenset({number})))
     assert remembered.objection(change("b" * 12, DEEPER)) is None
+
+
+def test_a_run_that_goes_on_remembers(tmp_path: Path) -> None:
+    recall(tmp_path, Remembered())  # no run yet
+    origin, child = Origin("run"), variant(2, DEEPER)
+    with LineageStore.create(tmp_path / "run", "run") as store:
+        store.append("variants", schema.variant_row(origin, variant(1, SEED), Status.COMPLETED))
+        made = replace(child, parents=(variant(1, SEED).variant_id,), model="openai/test")
+        store.append("variants", schema.variant_row(origin, made, Status.CRASHED, "no"))
+        store.append("variants", schema.variant_row(origin, variant(3, OTHER), Status.COMPLETED))
+    remembered = Remembered()
+    recall(tmp_path / "run", remembered)
+    objection = remembered.objection(change("b" * 12, DEEPER))
+    assert objection is not None
+    assert objection.reason == "duplicate: the same program as 222222"
+    remembered.hear([idea(child.variant_id)])
+    moved = remembered.objection(change("b" * 12, OTHER.replace("DEPTH = 3 ", "DEPTH = 4 "), OTHER, 3))
+    assert moved is not None
+    assert "222222" in moved.reason
+    assert remembered.objection(change("b" * 12, OTHER)) is None  # made without a language model
 
 
 def test_recognising_is_cheap() -> None:

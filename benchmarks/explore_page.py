@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -73,7 +74,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = browser.synthetic_lineage().make(Path(scratch) / "synthetic", arguments.births)
         with browser.serving(folder) as served:
-            figures: dict[str, float] = {"births": arguments.births, **measure(served, arguments.tries)}
+            figures: dict[str, float] = {
+                "births": arguments.births,
+                "load": round(os.getloadavg()[0], 1),
+                **measure(served, arguments.tries),
+            }
     figures["visible / limit"] = round(figures["visible_ms"] / VISIBLE_MS, 2)
     figures["click / limit"] = round(figures["click_ms"] / CLICK_MS, 2)
     figures["server memory / limit"] = round(figures["server_bytes"] / SERVER_BYTES, 2)

@@ -89,7 +89,8 @@ def phylogeny(
     for position in np.flatnonzero(~drawn):
         hidden[int(owner[position])][lineage.statuses[position]] += 1
     way = set(lineage.path(lineage.leader)) if lineage.leader is not None else set()
-    order = [int(p) for p in np.argsort(lineage.generations, kind="stable") if drawn[p]]
+    ordered = np.argsort(lineage.generations, kind="stable")
+    order = [int(place) for place in ordered[drawn[ordered]]]
     return {
         "run": lineage.tables.run,
         "births": len(lineage),
@@ -153,10 +154,9 @@ def _led_somewhere(lineage: Lineage) -> npt.NDArray[np.bool_]:
 
 def _with_ancestors(lineage: Lineage, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     kept: npt.NDArray[np.bool_] = wanted.copy()
-    for position in np.argsort(-lineage.generations, kind="stable"):
-        parent = lineage.primary[position]
-        if kept[position] and parent >= 0:
-            kept[parent] = True
+    for level in reversed(lineage.levels):
+        parents = lineage.primary[level[kept[level]]]
+        kept[parents[parents >= 0]] = True
     return kept
 
 
@@ -165,24 +165,24 @@ def _limited(lineage: Lineage, kept: npt.NDArray[np.bool_], limit: int) -> npt.N
     if int(kept.sum()) <= limit:
         return kept
     weight = kept.astype(np.int64)
-    for position in np.argsort(-lineage.generations, kind="stable"):
-        parent = lineage.primary[position]
-        if parent >= 0:
-            weight[parent] += weight[position]
+    for level in reversed(lineage.levels):
+        below = level[lineage.primary[level] >= 0]
+        np.add.at(weight, lineage.primary[below], weight[below])
     if lineage.leader is not None:
         weight[lineage.path(lineage.leader)] = len(lineage) + 1
     order = np.lexsort((lineage.generations, -weight))
     drawn = np.zeros(len(kept), dtype=bool)
-    drawn[[place for place in order if kept[place]][:limit]] = True
+    drawn[order[kept[order]][:limit]] = True
     return drawn
 
 
 def _owners(lineage: Lineage, drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     """Return the nearest drawn ancestor of each variant, itself included; -1 if there is none."""
     owner = np.full(len(drawn), -1, dtype=np.int64)
-    for position in np.argsort(lineage.generations, kind="stable"):
-        parent = lineage.primary[position]
-        owner[position] = position if drawn[position] else owner[parent] if parent >= 0 else -1
+    for level in lineage.levels:
+        parents = lineage.primary[level]
+        above = np.where(parents >= 0, owner[parents], -1)
+        owner[level] = np.where(drawn[level], level, above)
     return owner
 
 

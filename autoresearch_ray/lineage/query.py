@@ -252,6 +252,12 @@ class Lineage:
         with np.errstate(invalid="ignore"):
             return np.where((second >= 0) & (padded[second] < padded[first]), second, first)
 
+    @cached_property
+    def levels(self) -> list[Positions]:
+        """The positions of each generation, from the first: what parents decide for children goes along these."""
+        order = np.argsort(self.generations, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.generations[order])) + 1)
+
     def path(self, position: int) -> list[int]:
         """Return the way from the seed to a variant along the better parent of each step, both ends included."""
         way = [position]

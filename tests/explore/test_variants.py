@@ -9,7 +9,9 @@ from autoresearch_ray.explore import variants
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.variant import Result, Status
+from autoresearch_ray.operators import transcripts
+from autoresearch_ray.operators.request import Message
+from autoresearch_ray.variant import Result, Status, Usage
 
 
 def of_kind(lineage: Lineage, column: str, value: str) -> int:
@@ -147,3 +149,33 @@ def test_claims_that_are_not_borne_out_and_holdout_scores_are_shown(lineage: Lin
     assert f"seed {seed}: claims val_bpb 0.1, measured 3.812340" in lines
     assert f"seed {seed}: 3.700000 on the holdout rows, never selected on" in lines
     assert sum(line.startswith("seed ") and ":" in line for line in lines) == 2
+
+
+def test_the_very_prompt_and_reply_are_shown_when_asked_for(tmp_path: Path, printed) -> None:
+    folder = synthetic.make(tmp_path / "run", 5)
+    lineage = Lineage.open(folder)
+    asked = Message("user", f"make it better {hostile.TEXT}")
+    exchange = transcripts.Exchange(
+        lineage.ids[2],
+        2,
+        "mutation",
+        synthetic.START,
+        1.5,
+        "a/model",
+        (asked,),
+        "beef",
+        "SEARCH/REPLACE",
+        "",
+        (),
+        Usage(),
+    )
+    transcripts.Transcripts(folder).keep(exchange)
+    shown = variants.variant(lineage, 2, prompt=True)
+    assert [turn["role"] for turn in shown["conversation"]] == ["mutation: user", "a/model answers"]
+    assert shown["conversation"][1]["content"] == "SEARCH/REPLACE"
+    words = "\n".join(printed(variants.draw_variant(shown)))
+    assert "make it better" in words
+    assert "SEARCH/REPLACE" in words
+    assert not set(hostile.FORBIDDEN) & set(words)
+    assert "conversation" not in variants.variant(lineage, 2)
+    assert variants.variant(lineage, 3, prompt=True)["conversation"] == []

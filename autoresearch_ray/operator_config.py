@@ -142,7 +142,8 @@ class OperatorConfig(Section):
     def _expand(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"kind": "agent", "preset": value} if value in PRESETS else {"kind": value}
-        if isinstance(value, dict) and "kind" not in value and (value.get("command") or value.get("preset")):
+        given = ("command", "preset", "environment")
+        if isinstance(value, dict) and "kind" not in value and any(value.get(name) is not None for name in given):
             return {"kind": "agent", **value}
         return value
 

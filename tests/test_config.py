@@ -117,3 +117,44 @@ def test_every_key_is_documented_where_it_is_defined() -> None:
     assert set(yaml.safe_load(configuration.dump(Config()))) == {
         key.split(".")[0] for key in configuration.known_keys()
     }
+
+
+@pytest.mark.parametrize(
+    ("operator", "kind", "words"),
+    [
+        ("models", "models", ()),
+        ("inbox", "inbox", ()),
+        ("codex", "agent", ("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-")),
+        ({"command": ["a", "b"]}, "agent", ("a", "b")),
+        ({"preset": "claude", "command": ["my-claude", "-p"]}, "agent", ("my-claude", "-p")),
+    ],
+)
+def test_operators_are_named_in_short(operator: object, kind: str, words: tuple[str, ...]) -> None:
+    config = configuration.validate({"operator": operator}, "here")
+    assert (config.operator.kind, config.operator.words, config.language) == (kind, words, kind != "models")
+    assert load_again(config) == config
+
+
+def load_again(config: Config) -> Config:
+    return configuration.validate(yaml.safe_load(configuration.dump(config)), "here")
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"operator": {"command": []}}, "operator has no command"),
+        ({"operator": {"environment": ["A"]}}, "operator has no command"),
+        ({"operator": {"kind": "inbox", "command": ["a"]}}, "a command or preset needs the kind agent"),
+        ({"operator": {"folder": "x"}}, "only operator.kind inbox has a folder"),
+        ({"operator": "gpt"}, "operator.kind is 'gpt'"),
+        ({"operator": "inbox", "llm": {"models": [{"name": "openai/x"}]}}, "llm.models must be empty then"),
+        ({"llm": {"models": [{"name": "openai/x"}] * 2}}, "name openai/x 2 times"),
+        ({"llm": {"models": [{"name": "openai/x", "tokens_per_minute": 5}]}}, "must lie at or above 1000"),
+        ({"llm": {"models": [{"name": "openai/x", "reasoning_effort": "max"}]}}, "reasoning_effort is 'max'"),
+    ],
+)
+def test_operators_that_cannot_be_are_a_sentence(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        configuration.validate(values, "here")
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -73,7 +73,8 @@ SCORED = """\
 - Only the standard library, torch and numpy; no network, no other files, no further processes."""
 
 REPORTED = """\
-- It runs by itself as a script and measures itself: it prints a line `{metric}: value`, or `METRIC {metric}=value`.
+- It runs by itself as a script and measures itself: it prints a line `METRIC {metric}=value`, or a line `---` and below
+  it a line `{metric}: value`.
 - How {metric} is computed, and on what, stays as it is. A better number by measuring otherwise is worth nothing.
 - Its random seed is in the environment variable AUTORESEARCH_SEED; all randomness is to depend on it.
 - What it reads, imports and writes stays as it is; no network, no processes left behind."""

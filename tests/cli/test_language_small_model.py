@@ -24,7 +24,7 @@ pytestmark = [
 ]
 COMMAND = [sys.executable, "-c", "from autoresearch_ray.cli.app import main; main()"]
 SERVER = Path(__file__).parents[1] / "operators" / "small_model_server.py"
-PROGRAM = "LR = 0.5\nSTEPS = 3\nprint(f'score: {(LR - 0.1) ** 2 + STEPS / 100}')\n"
+PROGRAM = "LR = 0.5\nSTEPS = 3\nprint(f'METRIC score={(LR - 0.1) ** 2 + STEPS / 100}')\n"
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from programs import BY_HAND, GREETED, HONEST, SCORED
 from small_data import make_data
 
@@ -161,6 +162,12 @@ class Arena:
 def attacking(body: str, facts: Mapping[str, Any]) -> str:
     """Return an attack's text, with what it may use before it."""
     return PRELUDE.format(facts=json.dumps(facts, default=str), mark=_MARK) + textwrap.dedent(body)
+
+
+def quick_and_slow(attacks: Mapping[str, Any], *quick: str) -> list[Any]:
+    """Return the names of attacks as parameters of a test; all but the quick ones are slow tests."""
+    assert set(quick) <= set(attacks)
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in attacks]
 
 
 @contextmanager

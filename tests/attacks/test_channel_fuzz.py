@@ -188,7 +188,7 @@ def test_streams_through_a_real_socket(walled: Arena, pieces: list[bytes]) -> No
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, suppress_health_check=LENIENT, derandomize=True, database=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=LENIENT, derandomize=True, database=None)
 @given(pieces=st.lists(streams, min_size=1, max_size=6))
 def test_many_streams_through_a_real_socket(walled: Arena, pieces: list[bytes]) -> None:
     send(walled, pieces)

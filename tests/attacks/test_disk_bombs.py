@@ -7,7 +7,7 @@ import shutil
 import tempfile
 
 import pytest
-from arena import SHARE, Arena, watched
+from arena import SHARE, Arena, quick_and_slow, watched
 
 from autoresearch_ray.variant import Status
 
@@ -134,9 +134,12 @@ while True:
 """
 
 
-@pytest.mark.parametrize("source", [PRINT, PRINT_LINES, PRINT_FROM_MANY], ids=["one line", "empty lines", "many"])
-def test_floods_of_output(small: Arena, source: str) -> None:
-    seen = watched(small, source)
+PRINTS = {"one line": PRINT, "empty lines": PRINT_LINES, "many": PRINT_FROM_MANY}
+
+
+@pytest.mark.parametrize("name", quick_and_slow(PRINTS, "one line"))
+def test_floods_of_output(small: Arena, name: str) -> None:
+    seen = watched(small, PRINTS[name])
     assert seen.result.status in (Status.CRASHED, Status.TIMED_OUT)
     assert len(seen.result.log_tail.encode()) <= 8192
     assert seen.disk < 4 * SHARE.scratch_bytes

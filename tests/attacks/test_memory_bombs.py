@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from arena import SCORED, SHARE, Arena, watched
+from arena import SCORED, SHARE, Arena, quick_and_slow, watched
 
 from autoresearch_ray.variant import Status
 
@@ -79,7 +79,7 @@ HIDDEN = {
 }
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", quick_and_slow(NAMED, "heap", "children"))
 def test_memory_of_its_processes(small: Arena, name: str) -> None:
     """More than its share ends the experiment, with that reason, and it never took much more from the machine."""
     seen = watched(small, NAMED[name])
@@ -89,7 +89,7 @@ def test_memory_of_its_processes(small: Arena, name: str) -> None:
     assert small.run(SCORED).status is Status.COMPLETED
 
 
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", quick_and_slow(HIDDEN, "memory files", "shared folder"))
 def test_memory_of_no_process(small: Arena, name: str) -> None:
     """What only the kernel holds is bounded too; the trusted processes live on."""
     seen = watched(small, HIDDEN[name])

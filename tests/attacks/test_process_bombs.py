@@ -6,7 +6,7 @@ import gc
 import os
 
 import pytest
-from arena import GREETED, SCORED, SHARE, Arena, watched
+from arena import GREETED, SCORED, SHARE, Arena, quick_and_slow, watched
 
 from autoresearch_ray.training import processes
 from autoresearch_ray.variant import Status
@@ -128,7 +128,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("name", BOMBS)
+@pytest.mark.parametrize("name", quick_and_slow(BOMBS, "fork bomb", "hydra", "siblings"))
 def test_bombs(small: Arena, name: str) -> None:
     """The machine keeps its processes; all are dead at the end; the slot goes on."""
     seen = watched(small, BOMBS[name])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from arena import GREETED, HONEST, SCORED, Arena
+from arena import GREETED, HONEST, SCORED, Arena, quick_and_slow
 
 from autoresearch_ray.variant import Result, Status
 
@@ -21,7 +21,7 @@ NEVER_BEGINS = {
 }
 
 
-@pytest.mark.parametrize("name", NEVER_BEGINS)
+@pytest.mark.parametrize("name", quick_and_slow(NEVER_BEGINS, "does not hear", "hides behind a child"))
 def test_what_never_begins_is_ended(strict: Arena, name: str) -> None:
     result = strict.run(NEVER_BEGINS[name])
     assert (result.status, result.reason) == (Status.TIMED_OUT, "drew no batch within 3 s")
@@ -52,7 +52,7 @@ PAST_THE_END = {
 }
 
 
-@pytest.mark.parametrize("name", PAST_THE_END)
+@pytest.mark.parametrize("name", quick_and_slow(PAST_THE_END, "hoards batches, then trains", "trains in a daemon"))
 def test_the_budget_ends_whoever_computes(strict: Arena, name: str) -> None:
     result = strict.run(PAST_THE_END[name])
     assert result.status is Status.TIMED_OUT

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from autoresearch_ray import __version__
 from autoresearch_ray import config as configuration
-from autoresearch_ray.cli import controls, exploring, planning
+from autoresearch_ray.cli import controls, exploring, planning, starting
 from autoresearch_ray.cli import lineage as lineage_commands
 from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
@@ -69,6 +69,9 @@ def run(
     name: Annotated[str | None, typer.Option("--name", help="The run's name; default: the date, as nov24.")] = None,
     address: Address = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="A language model, as LiteLLM names it.")] = None,
+    origin: Annotated[
+        str | None, typer.Option("--from", metavar="RUN:ID", help="Start from another run's variant, as nov24:best.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be spent at most.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -77,6 +80,9 @@ def run(
     direct |= {key: value for key, value in (("name", name), ("address", address)) if value is not None}
     direct |= {"llm.models": [{"name": each} for each in model]} if model else {}
     settings = configuration.load(config, override or (), direct)
+    if origin is not None:
+        direct |= {"seed_model": str(starting.seed_folder(settings, origin))}
+        settings = configuration.load(config, override or (), direct)
     if dry_run:
         planned = planning.budget(settings)
         show(planning.table(planned), planned, as_json)

@@ -5,6 +5,8 @@ Owns the sentences that say which rule. Does not own what is sent (plan.py) or t
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -86,21 +88,23 @@ class Checks:
         """Return the place of the twin that differs most from its original, if by more than rounding."""
         return None if self._suspect is None or self._suspect[0] <= self._least else self._suspect[1]
 
+    def evidence(self) -> dict[str, list[float]]:
+        """Return the log e-values of every test by the rule that it guards, in the order in which rules are told."""
+        rows, losses = zip(*self._trend, strict=True) if self._trend else ((), ())
+        return {
+            LEARNS: [
+                evidence.of_signs(np.array(self._improvements)),
+                evidence.of_trend(np.array(losses), self._covariates[list(rows)]),
+            ],
+            READS_OTHERS: [evidence.of_signs(self._company())],
+            LOOKS_AHEAD: [evidence.of_signs(np.array(self._leanings)), self._of_second_look()],
+            EXPECTS_SHOWN: [evidence.of_shown(self._all_shown())],
+        }
+
     def broken(self) -> str | None:
         """Return the rule that was broken, if there is evidence enough that one was."""
-        if evidence.of_signs(np.array(self._improvements)) >= ENOUGH:
-            return LEARNS
-        if evidence.of_signs(self._company()) >= ENOUGH:
-            return READS_OTHERS
-        if evidence.of_signs(np.array(self._leanings)) >= ENOUGH or self._is_confirmed():
-            return LOOKS_AHEAD
-        if evidence.of_shown(self._all_shown()) >= ENOUGH:
-            return EXPECTS_SHOWN
-        if self._trend:
-            rows, losses = zip(*self._trend, strict=True)
-            if evidence.of_trend(np.array(losses), self._covariates[list(rows)]) >= ENOUGH:
-                return LEARNS
-        return None
+        found = self.evidence().items()
+        return next((rule for rule, logs in found if max(logs) >= ENOUGH), None)
 
     def _note_losses(self, place: int, losses: Array) -> None:
         plan = self._plan
@@ -189,6 +193,9 @@ class Checks:
         ratios: npt.NDArray[np.float64] = np.log(floored[:, 1] / floored[:, 0])
         return ratios
 
-    def _is_confirmed(self) -> bool:
+    def _of_second_look(self) -> float:
+        """Return the log e-value of all twins of the second look lying apart from their originals, as they must."""
         originals, twins = (np.array(self._confirmed[kind]) for kind in (Kind.AGAIN, Kind.TWIN))
-        return evidence.separated(originals, twins, self._least)
+        if not evidence.separated(originals, twins, self._least):
+            return 0.0
+        return math.log(math.comb(len(originals) + len(twins), len(twins)))

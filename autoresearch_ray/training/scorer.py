@@ -207,6 +207,10 @@ class Scoring:
         self.plan.confirm(suspect, self._rng)
         return True
 
+    def evidence(self) -> dict[str, list[float]]:
+        """Return the log e-values of every test so far, by the rule that it guards."""
+        return self._checks.evidence()
+
     def verdict(self) -> Refusal | None:
         """Return the rule that the model broke, if any; after the last batch."""
         broken = self._checks.broken()

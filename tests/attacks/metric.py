@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,14 @@ LEARNS = "learns while scoring"
 READS_OTHERS = "depend on the other rows of its batch"
 
 
-def make_text(folder: Path) -> Path:
+def make_text(folder: Path, counts: Mapping[str, int] = ROWS) -> Path:
     """Write a prepared folder of a Markov chain; a third of the tokens are followed by others in val than in train."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(3)
     trained = rng.integers(0, V - 1, (V, 6))
     scored = np.where(np.arange(V)[:, None] % 3 == 0, rng.integers(0, V - 1, (V, 6)), trained)
     weights = np.array([0.35, 0.25, 0.15, 0.1, 0.1, 0.05])
-    for split, count in ROWS.items():
+    for split, count in counts.items():
         successors = trained if split == "train" else scored
         rows = np.full((count, T + 1), V - 1, dtype=np.uint16)
         for t in range(T):
@@ -86,7 +87,7 @@ def make_text(folder: Path) -> Path:
     sizes[V - 1] = 0
     np.save(folder / "token_bytes.npy", sizes)
     meta = {"format": 1, "corpus": "markov", "tokenizer": "byte", "vocab_size": V, "sequence_length": T}
-    meta |= {"bos_token": V - 1, "rows": ROWS, "data_hash": "0" * 64, "prepare_hash": "1" * 64, "settings": {}}
+    meta |= {"bos_token": V - 1, "rows": dict(counts), "data_hash": "0" * 64, "prepare_hash": "1" * 64, "settings": {}}
     (folder / "meta.json").write_text(json.dumps(meta))
     return folder
 

@@ -143,10 +143,10 @@ def build(name: str, V: int, T: int, seed: int, C: int = 32, precision: str = "f
 
 def train(model: nn.Module, rows: torch.Tensor, steps: int, seed: int, B: int = 16) -> None:
     """Train on rows (n, T + 1) of tokens."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(rows.device).manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(steps):
-        batch = rows[torch.randint(len(rows), (B,), generator=generator)]
+        batch = rows[torch.randint(len(rows), (B,), generator=generator, device=rows.device)]
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1).float(), batch[:, 1:].flatten())
         loss.backward()
         optimizer.step()

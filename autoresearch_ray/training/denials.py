@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from autoresearch_ray.training.sandbox.settings import SandboxSettings
 
@@ -20,6 +20,8 @@ _NETWORK = (
     "_socket.socket.__init__",
     "socket.socket(",
 )
+NOTHING: Mapping[str, str] = {}
+_MODULE = re.compile(r"No module named '(?P<name>[A-Za-z_0-9]+)")
 _PATH = r"['\"]?(?P<path>/[^\s'\":,]+)['\"]?"
 _UNREADABLE = (
     re.compile(r"Errno 13\] Permission denied: " + _PATH),
@@ -31,7 +33,9 @@ _UNREADABLE = (
 )
 
 
-def explain(reason: str, log: str, sandbox: SandboxSettings, memory_bytes: int | None) -> str:
+def explain(
+    reason: str, log: str, sandbox: SandboxSettings, memory_bytes: int | None, hidden: Mapping[str, str] = NOTHING
+) -> str:
     """Return the reason of a crash, with the wall that was in the way if it looks like one.
 
     Args:
@@ -39,11 +43,15 @@ def explain(reason: str, log: str, sandbox: SandboxSettings, memory_bytes: int |
         log: the end of what it printed.
         sandbox: the slot's; without walls nothing is added.
         memory_bytes: what its processes may hold together, None if that is not limited.
+        hidden: packages that are not found inside the walls, with where they lie.
     """
     if not sandbox.on or _MARK in reason:
         return reason
     said = "\n".join(log.splitlines()[-_LOOKED_AT_LINES:])
     text = said if reason.startswith("exited with code") else reason  # else the log may speak of something else
+    missing = _MODULE.search(text)
+    if missing and missing["name"] in hidden:
+        return f"{reason} {_MARK}denies reading {hidden[missing['name']]}: list it under readable:)"
     hint = next(_hints(text, said, sandbox, memory_bytes), None)
     return f"{reason} {_MARK}{hint})" if hint else reason
 

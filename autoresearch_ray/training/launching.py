@@ -22,6 +22,7 @@ from autoresearch_ray.errors import SupervisionError
 from autoresearch_ray.training import processes, slot_folder
 from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.launcher import PATIENCE
 from autoresearch_ray.training.limits import Verdict
 from autoresearch_ray.training.logs import last_exception
@@ -110,6 +111,7 @@ class LauncherClient:
         shared = confinement.sandbox.on and 0 < confinement.sandbox.slot_gpus < 1
         self._cards = open_cards() if shared else None
         plan = confinement.plan(self.folder)
+        self._hidden = {} if plan is None else plan.hidden
         with contextlib.suppress(WireClosed):  # `wait_ready` says why it died
             self.launcher.send({"plan": None if plan is None else plan.to_json()})
         self.promises: tuple[Promise, ...] = ()
@@ -206,6 +208,10 @@ class LauncherClient:
     def held(self) -> tuple[str, ...]:
         """The names of the promises of the sandbox that hold."""
         return tuple(promise.name for promise in self.promises if promise.held)
+
+    def explain(self, reason: str, log: str) -> str:
+        """Return the reason of a crash, with the wall that was in the way if it looks like one."""
+        return explain(reason, log, self._confinement.sandbox, self.memory_bytes, self._hidden)
 
     @property
     def refusals(self) -> int:

@@ -26,7 +26,6 @@ from autoresearch_ray.training import processes
 from autoresearch_ray.training.block import BlockReader, Claims
 from autoresearch_ray.training.clock import ProcessTree
 from autoresearch_ray.training.confinement import Confinement
-from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.directory import Snapshot
 from autoresearch_ray.training.launching import CrewLost, Ended, LauncherClient, base_environment
 from autoresearch_ray.training.limits import NO_LIMITS, SizeLimits, Verdict, crowd, flood
@@ -257,8 +256,7 @@ class ReportedTrial:
         log = self._log_tail.text()
         self._verdict = self._crew.memory_verdict(None) or judge(ended.code, self._claims, self._settings.metric, log)
         if self._verdict.status is Status.CRASHED:
-            reason = explain(self._verdict.reason, log, self._settings.sandbox, self._crew.memory_bytes)
-            self._verdict = Verdict(Status.CRASHED, reason)
+            self._verdict = Verdict(Status.CRASHED, self._crew.explain(self._verdict.reason, log))
         if self._verdict.status is Status.COMPLETED:
             too_large = self._settings.sizes.verdict(self._peak_memory(), _count(self._claims, "num_params_M", 1e6))
             self._verdict = too_large or self._verdict

@@ -25,7 +25,6 @@ from autoresearch_ray.training.claims import Measured, disagreements
 from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, GroupClock, ProcessTree
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
-from autoresearch_ray.training.denials import explain
 from autoresearch_ray.training.launcher import CHANNEL
 from autoresearch_ray.training.launching import CrewLost, base_environment
 from autoresearch_ray.training.limits import SupervisorSettings, Verdict, crowd, flood, overdue
@@ -252,7 +251,7 @@ class Trial:
         assert self._crew.ended is not None
         log = self._log_tail.text()
         reason = reason_of_exit(self._crew.ended.code or 0, log)
-        return explain(reason, log, self._settings.sandbox, self._crew.memory_bytes)
+        return self._crew.explain(reason, log)
 
     def _wait_for_exit(self) -> None:
         """Let a scored variant print its block and end; what it says on its channel no longer matters."""

@@ -14,27 +14,27 @@ from types import ModuleType
 
 
 class _Hider(MetaPathFinder):
+    """Takes the place of the finder that goes through `sys.path`."""
+
     def __init__(self, hidden: Mapping[str, str]) -> None:
-        self._hidden = hidden
+        self._hidden = {name: os.path.realpath(os.path.dirname(place)) for name, place in hidden.items()}
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Look for what is hidden in other places only; leave anything else to those who find it."""
-        place = self._hidden.get(name) if path is None else None
-        if place is None:
-            return None
-        folder = os.path.dirname(place)
-        elsewhere = [entry for entry in sys.path if os.path.realpath(entry) != os.path.realpath(folder)]
-        found = PathFinder.find_spec(name, elsewhere, target)
-        if found is None:
-            raise ModuleNotFoundError(f"No module named {name!r}{advice(place)}", name=name)
-        return found
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Look for what is hidden in other places only, for anything else everywhere."""
+        folder = self._hidden.get(name) if path is None else None
+        if folder is not None:
+            path = [entry for entry in sys.path if os.path.realpath(entry) != folder]
+        return PathFinder.find_spec(name, path, target)
 
-
-def advice(place: str) -> str:
-    """Return what a person must know whose program is refused a file or folder."""
-    return f" (the sandbox denies reading {place}: list it under readable:)"
+    @staticmethod
+    def invalidate_caches() -> None:
+        """Forget what the folders held."""
+        PathFinder.invalidate_caches()
 
 
 def hide(hidden: Mapping[str, str]) -> None:
     """Have imports of these packages fail, {name: where it lies}."""
-    sys.meta_path.insert(0, _Hider(hidden))
+    hider = _Hider(hidden)
+    sys.meta_path[:] = [hider if finder is PathFinder else finder for finder in sys.meta_path]

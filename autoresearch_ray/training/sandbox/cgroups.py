@@ -135,17 +135,26 @@ def _set_limit(folder: Path, controller: str, limit: int | None, version_2: bool
     if limit is None:
         return
     if controller == "pids":
-        (folder / "pids.max").write_text(str(limit))
+        _write(folder / "pids.max", str(limit))
         return
-    (folder / ("memory.max" if version_2 else "memory.limit_in_bytes")).write_text(str(limit))
+    _write(folder / ("memory.max" if version_2 else "memory.limit_in_bytes"), str(limit))
     with contextlib.suppress(OSError):  # where there is no swap there is no such file
         if version_2:
-            (folder / "memory.swap.max").write_text("0")
+            _write(folder / "memory.swap.max", "0")
         else:
-            (folder / "memory.memsw.limit_in_bytes").write_text(str(limit))
+            _write(folder / "memory.memsw.limit_in_bytes", str(limit))
     if version_2:
         with contextlib.suppress(OSError):
-            (folder / "memory.oom.group").write_text("1")
+            _write(folder / "memory.oom.group", "1")
+
+
+def _write(file: Path, text: str) -> None:
+    """Write to a file that is there (Raises OSError)."""
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _own() -> dict[str, Path]:

@@ -56,6 +56,7 @@ def probe(walls: Walls, environment: Sequence[str], settle: Settle) -> Found:
     with _lowered(walls.group.pids_limit if walls.group else None, SMALL_COUNT):
         prober.inside(_try_processes)
     prober.end_a_daemon()
+    shutil.rmtree(folder, ignore_errors=True)
     return prober.found
 
 

@@ -83,6 +83,7 @@ _OWN = {
     "reboot": (169, 142),
     "removexattr": (197, 14),
     "request_key": (249, 218),
+    "rt_sigaction": (13, 134),
     "sched_setaffinity": (203, 122),
     "sched_setattr": (314, 274),
     "sched_setparam": (142, 118),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import signal
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,7 +87,7 @@ _OF_OTHERS = {
 """What a process may do to itself, which these calls name 0, and to nobody else."""
 
 
-def rules(*, sockets: bool, metadata: bool, memfd: bool) -> tuple[Rule, ...]:
+def rules(*, sockets: bool, metadata: bool, memfd: bool, reaping: bool = True) -> tuple[Rule, ...]:
     """Return what is refused.
 
     Args:
@@ -94,6 +95,8 @@ def rules(*, sockets: bool, metadata: bool, memfd: bool) -> tuple[Rule, ...]:
             connect, not even by name from a datagram socket, so nothing can be reached with one.
         metadata: whether modes, owners, attributes and times may be changed.
         memfd: whether memory may be held that no process maps.
+        reaping: whether it may be changed what the end of a child does. Who ignores it has its children vanish
+            together with the CPU time that they used. Otherwise the call succeeds and changes nothing.
     """
     stream = Condition(1, (_SOCK_STREAM, _SOCK_SEQPACKET), _SOCK_TYPE)
     local = (Condition(0, (_AF_UNIX,)), stream)
@@ -114,6 +117,8 @@ def rules(*, sockets: bool, metadata: bool, memfd: bool) -> tuple[Rule, ...]:
         refused.append(Rule("ioctl", when=Condition(1, (_SET_FLAGS, _SET_XATTR_FLAGS))))
     if not memfd:
         refused.append(Rule("memfd_create", errno.ENOSYS))
+    if not reaping:
+        refused.append(Rule("rt_sigaction", 0, when=Condition(0, (signal.SIGCHLD,))))
     return tuple(refused)
 
 

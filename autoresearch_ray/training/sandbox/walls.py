@@ -155,6 +155,11 @@ class Walls:
         """Whether no control group limits the memory, so that it must be watched."""
         return self.group is None or self.group.memory is None or self.lacks("group")
 
+    @property
+    def counts_time(self) -> bool:
+        """Whether a control group counts the CPU time, also that of processes nobody waited for."""
+        return self.group is not None and self.group.time is not None and not self.lacks("group")
+
     def _enter_namespaces(self, _: Path) -> None:
         assert self._pen is not None
         self._pen.enter()
@@ -275,6 +280,7 @@ def _choose_filter(walls: Walls) -> None:
         sockets=walls.plan.cuda,
         metadata=not walls.lacks("scratch"),
         memfd=walls.plan.cuda or not walls.watched_memory,
+        reaping=walls.plan.cuda or walls.counts_time,
     )
     walls._filter = seccomp.assemble(refused)
     if walls._filter is None:

@@ -69,15 +69,19 @@ def refusal(source: str) -> str | None:
     return inspect(source).refusal
 
 
+def oversize(source: str) -> str | None:
+    """Return why a text is too large to be trained, or None."""
+    size = len(source.encode("utf-8", errors="surrogatepass"))
+    return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed" if size > LARGEST_SOURCE else None
+
+
 def _unfit(source: str) -> str | None:
     """Return why a text cannot be a program of any kind."""
     try:
-        size = len(source.encode())
+        source.encode()
     except UnicodeEncodeError:
         return "the source is not valid Unicode text"
-    if size > LARGEST_SOURCE:
-        return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed"
-    return None
+    return oversize(source)
 
 
 def _compile(source: str) -> ast.Module:

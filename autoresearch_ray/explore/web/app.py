@@ -20,9 +20,8 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from autoresearch_ray.errors import AutoresearchError, UsageError
 from autoresearch_ray.explore import snapshot
@@ -69,7 +68,7 @@ def make(board: Board, host: str, token: str | None) -> ASGIApp:
         Route("/api/points", page.points),
         Route("/api/progress", page.progress),
         Route("/api/events", page.events),
-        Mount("/static", StaticFiles(directory=STATIC)),
+        Route("/static/{name}", _Files()),
         *(Route(path, _index) for path in ("/", *(f"/{view}" for view in VIEWS), "/variant/{identity}")),
     ]
     return Guard(Starlette(routes=routes, lifespan=page.lifespan), host, token)
@@ -248,6 +247,24 @@ def _numbers(request: Request, name: str, separator: str = ",") -> list[int]:
         return [int(word) for word in words.split(separator) if word and int(word) >= 0]
     except ValueError:
         raise UsageError(f"{name}={words[:40]}: expected whole numbers.") from None
+
+
+class _Files:
+    """Answers with the page's own files, read once: no name leads to another file."""
+
+    def __init__(self) -> None:
+        self._files = {path.name: path.read_bytes() for path in STATIC.iterdir() if path.suffix in _MEDIA}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = scope["path_params"]["name"]
+        content = self._files.get(name)
+        media = _MEDIA.get(Path(name).suffix)
+        response = Response(status_code=404) if content is None else Response(content, media_type=media)
+        response.headers["Cache-Control"] = "no-cache"
+        await response(scope, receive, send)
+
+
+_MEDIA = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 async def _index(_: Request) -> Response:

@@ -32,8 +32,11 @@ export function words(values) {
 /** Return which scores to show: what is far worse than the start does not squash the rest. */
 export function typical(scores, anchors, lower) {
   const sign = lower ? 1 : -1;
-  const costs = Float64Array.from(scores.filter(Number.isFinite), (value) => sign * value).sort();
-  if (!costs.length) return [0, 1];
+  const known = new Float64Array(scores.length);
+  let many = 0;
+  for (let at = 0; at < scores.length; at++) if (Number.isFinite(scores[at])) known[many++] = sign * scores[at];
+  if (!many) return [0, 1];
+  const costs = known.subarray(0, many).sort();
   const at = (share) => costs[Math.min(costs.length - 1, Math.floor(share * costs.length))];
   const best = Math.min(costs[0], ...anchors.map((value) => sign * value));
   const start = Math.max(...anchors.map((value) => sign * value), at(0.5));

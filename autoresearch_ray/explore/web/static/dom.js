@@ -40,7 +40,14 @@ export function put(element, ...children) {
 export const $ = (id) => document.getElementById(id);
 
 /** Read a colour or length that base.css defines. */
-export const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+export function css(name) {
+  const theme = document.documentElement.dataset.theme;
+  if (looks.theme !== theme) looks = { theme };
+  looks[name] ??= getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  return looks[name];
+}
+
+let looks = {};
 
 // ------------------------------------------------------------------------------------------------------------ words
 

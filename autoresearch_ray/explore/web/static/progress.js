@@ -86,7 +86,7 @@ function draw() {
   const scale = fit(canvas, width, height), along = data[axis()], lower = shared.run.lower_is_better;
   const steps = running();
   const anchors = [data.head.seed?.mean, ...steps.map((step) => step.mean)].filter(Number.isFinite);
-  const [low, high] = typical(Array.from(data.score), anchors, lower);
+  const [low, high] = typical(data.score, anchors, lower);
   let most = 0;
   for (const value of along) if (value > most) most = value;
   const x = linear(0, most * 1.01 || 1, margin.left, width - margin.right), y = linear(low, high, height - margin.bottom, margin.top);
@@ -109,7 +109,10 @@ function dots(along, scale, lower, [low, high]) {
     ys[at] = failed ? margin.top - 16 : worse ? (lower ? margin.top - 5 : height - margin.bottom + 5) : y(score);
     radii[at] = failed ? Math.min(size, 1.8) : size;
     alphas[at] = failed || worse ? faint * 0.7 : faint;
-    colours.set(failed ? red : grey, 3 * at);
+    const ink = failed ? red : grey;
+    colours[3 * at] = ink[0];
+    colours[3 * at + 1] = ink[1];
+    colours[3 * at + 2] = ink[2];
     order[at] = at;
   }
   paint(canvas, scale, { xs, ys, radii, colours, alphas, order });

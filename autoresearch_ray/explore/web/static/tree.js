@@ -72,7 +72,7 @@ function place(along, by) {
   const total = points.head.count, lower = shared.run.lower_is_better;
   const xs = new Float64Array(total), ys = new Float64Array(total);
   const anchors = [shared.run.seed?.val_bpb, shared.run.leader?.val_bpb].filter(Number.isFinite);
-  const [low, high] = typical(Array.from(points.score), anchors, lower), span = high - low;
+  const [low, high] = typical(points.score, anchors, lower), span = high - low;
   const beyond = (share) => (lower ? high + share * span : low - share * span);
   let most = 0;
   for (let at = 0; at < total; at++) {
@@ -85,7 +85,10 @@ function place(along, by) {
   const colours = new Uint8Array(3 * total), radii = new Float32Array(total), listed = legend(by);
   const base = total > 20000 ? 1.5 : total > 4000 ? 2 : total > 600 ? 2.8 : 4;
   for (let at = 0; at < total; at++) {
-    colours.set(listed.colourOf(at), 3 * at);
+    const ink = listed.colourOf(at);
+    colours[3 * at] = ink[0];
+    colours[3 * at + 1] = ink[1];
+    colours[3 * at + 2] = ink[2];
     radii[at] = base * (1 + 0.45 * Math.log2(Math.max(1, Math.min(points.trainings[at], 16))) * 0.5);
   }
   const outer = beyond(0.13), inner = lower ? low : high;
@@ -222,7 +225,7 @@ function way() {
     if (!crowded || end) parts.push(s("circle", { cx: xs[at], cy: ys[at], r: end ? 5.5 : 3.8, fill: points.flags[at] & SEED ? "var(--ink)" : "var(--accent)", stroke: "var(--bg)", "stroke-width": 1.5 }));
   }
   parts.splice(1, 0, s("path", { d: bars, stroke: "var(--accent)", "stroke-opacity": crowded ? 0.25 : 0.55, "stroke-width": 1.4 }));
-  const leader = shared.run.leader ? position(points, shared.run.leader.variant_id) : -1;
+  const leader = onWay.find((at) => identity(points, at) === shared.run.leader?.variant_id) ?? -1;
   if (leader >= 0 && !shared.run.confirmed) parts.push(s("circle", { cx: xs[leader], cy: ys[leader], r: 5.5, fill: "var(--bg)", stroke: "var(--accent)", "stroke-width": 2 }));
   return s("g", null, parts);
 }

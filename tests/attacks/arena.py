@@ -31,6 +31,9 @@ PREPARE = Path(__file__).parents[2] / "seed_model" / "prepare.py"
 PATIENT = 60.0
 KEY_REVERSED = b"6c1f-tnemnorivne-ruo-ni-yek-ks"
 """The key that our environment holds while attacks run, reversed: so a search does not find the searcher."""
+KEY = ("OPENAI_API_KEY", bytes(reversed(KEY_REVERSED)).decode())
+OPENED: list[Supervisor] = []
+"""All that were ever opened."""
 _MARK = "@attempt "
 
 PRELUDE = """
@@ -192,7 +195,11 @@ def opened(folder: Path, level: Level = "required", **changes: Any) -> Iterator[
     )
     walls = changes.pop("walls", SandboxSettings())
     settings = replace(patient, sandbox=replace(walls, level=level), **changes)
-    with Supervisor(settings) as supervisor:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*KEY)  # in our environment when the launcher starts
+        supervisor = Supervisor(settings)
+    OPENED.append(supervisor)
+    with supervisor:
         yield Arena(supervisor, settings)
 
 

@@ -14,11 +14,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from arena import KEY_REVERSED, SHARE, Arena, opened
+from arena import KEY, OPENED, SHARE, Arena, opened
 from metric import make_text, scored_with
 
 from autoresearch_ray.training.limits import SizeLimits
 from autoresearch_ray.variant import Result, Status
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close all supervisors after the last attack: other tests shall not run beside them."""
+    if nextitem is None or nextitem.path.parent != item.path.parent:
+        for supervisor in OPENED:
+            supervisor.close()
 
 
 @pytest.fixture(scope="session")
@@ -138,9 +146,7 @@ def neighbour() -> Iterator[Neighbour]:
         process.kill()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _keys() -> Iterator[None]:
-    """An API key in our environment, before any launcher starts."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_API_KEY", bytes(reversed(KEY_REVERSED)).decode())
-        yield
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API key in our environment when a variant starts."""
+    monkeypatch.setenv(*KEY)

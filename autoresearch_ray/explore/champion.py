@@ -18,6 +18,7 @@ from autoresearch_ray.lineage.fast_import import Commit
 from autoresearch_ray.lineage.projection import one_line
 from autoresearch_ray.lineage.projector import Segment
 from autoresearch_ray.lineage.query import Lineage
+from autoresearch_ray.lineage.schema import Row
 
 PROGRAM, PATCH, EVIDENCE, REPOSITORY = "train.py", "champion.patch", "evidence.html", "repository"
 
@@ -146,9 +147,17 @@ def _verdict(lineage: Lineage, leader: int) -> Markup:
     return element(
         "p",
         f"Confirmed as champion on {row['confirmed_at']:%Y-%m-%d %H:%M} UTC with P(better) {row['p_better']:.3f}; "
-        f"its mean is {row['posterior_mean']:.4f} ±{row['posterior_sd']:.4f}.",
+        f"its mean is {row['posterior_mean']:.4f} ±{row['posterior_sd']:.4f}.{_fresh(row)}",
         class_="good",
     )
+
+
+def _fresh(row: Row) -> str:
+    """Return what the challenge measured, in runs that keep it."""
+    if row.get("gain") is None or row.get("gain_sd") is None:
+        return ""
+    against = text.short(row.get("against") or "the seed")
+    return f" On fresh seeds it was better than {against} by {row['gain']:.4f} ±{row['gain_sd']:.4f}."
 
 
 def _trainings(lineage: Lineage, place: int) -> Markup:

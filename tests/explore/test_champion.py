@@ -87,3 +87,9 @@ def test_a_full_folder_and_a_run_without_scores_are_refused(lineage: Lineage, tm
         pass
     with pytest.raises(UsageError, match="nothing has been scored"):
         champion.take(Lineage.open(tmp_path / "run"), tmp_path / "home")
+
+
+def test_what_a_challenge_measured_is_said_where_it_is_kept() -> None:
+    assert champion._fresh({"posterior_mean": 1.0}) == ""
+    said = champion._fresh({"gain": 0.0123, "gain_sd": 0.004, "against": "0123456789ab"})
+    assert said == " On fresh seeds it was better than 0123456 by 0.0123 ±0.0040."

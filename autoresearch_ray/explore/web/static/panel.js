@@ -196,7 +196,7 @@ function facts() {
     detail.llm_tokens_in || detail.llm_tokens_out ? ["language model", `${quantity(detail.llm_tokens_in)} tokens in, ${quantity(detail.llm_tokens_out)} out, ${dollars(detail.llm_usd)}`] : null,
     ["class", line(detail.class)],
   ];
-  if (detail.confirmed) rows.unshift(["confirmed", `${detail.confirmed.confirmed_at.slice(0, 16).replace("T", " ")} UTC: ${number(detail.confirmed.posterior_mean)} ±${number(detail.confirmed.posterior_sd)}, P(better) ${number(detail.confirmed.p_better, 3)}`]);
+  if (detail.confirmed) rows.unshift(["confirmed", `${detail.confirmed.confirmed_at.slice(0, 16).replace("T", " ")} UTC: ${number(detail.confirmed.posterior_mean)} ±${number(detail.confirmed.posterior_sd)}, P(better) ${number(detail.confirmed.p_better, 3)}${Number.isFinite(detail.confirmed.gain) ? `, gain ${number(detail.confirmed.gain)} ±${number(detail.confirmed.gain_sd)} over ${detail.confirmed.trainings} fresh trainings against ${short(detail.confirmed.against)}` : ""}`]);
   return h("dl.facts", null, rows.filter(Boolean).map(([name, value]) => [h("dt", null, name), h("dd", null, value)]));
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from autoresearch_ray.training.sandbox.settings import SandboxSettings
 
@@ -59,7 +60,10 @@ def explain(
 def _hints(text: str, log: str, sandbox: SandboxSettings, memory_bytes: int | None) -> Iterator[str]:
     for pattern in _UNREADABLE:
         if found := pattern.search(text):
-            yield f"denies reading {found['path']}: list it under readable:"
+            path = Path(found["path"])
+            if any(path == listed or listed in path.parents for listed in sandbox.readable):
+                yield f"runs it as another user, who may not read {path}: `chmod -R o+rX` what readable: lists"
+            yield f"denies reading {path}: list it under readable:"
     if any(word in text for word in _NETWORK) or ("Errno 13]" in text and any(word in log for word in _NETWORK)):
         yield "has no network and no sockets"
     if "Errno 30]" in text or "Read-only file system" in text:

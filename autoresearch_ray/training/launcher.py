@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from autoresearch_ray.training import processes
-from autoresearch_ray.training.sandbox import identity, imports, probe, tensors, walls
+from autoresearch_ray.training.sandbox import identity, probe, tensors, walls
 from autoresearch_ray.training.sandbox.walls import Walls
 from autoresearch_ray.training.wire import Wire, WireClosed
 
@@ -262,7 +262,7 @@ def _run_program(program: Program, descriptors: dict[int, int], around: Walls | 
         _start(program)
     _enter_surroundings(program, program.library)
     if around is not None:
-        imports.hide(around.plan.hidden)
+        around.hider.install()
         tensors.send_by_value()
         _cap_gpu_memory(around.plan.gpu_fraction)
     _run(program.folder / program.command[0])

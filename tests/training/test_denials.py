@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from autoresearch_ray.training.denials import explain
@@ -38,6 +41,14 @@ def test_a_reason_says_which_wall_was_in_the_way(reason: str, log: str, hint: st
     assert hint in said
     assert explain(reason, log, OFF, None, {"kernels": "/env/kernels"}) == reason
     assert explain(said, log, WALLS, 2 << 30) == said
+
+
+def test_what_is_listed_but_belongs_to_somebody_else_is_told_apart() -> None:
+    walls = replace(WALLS, readable=(Path("/data"),))
+    said = explain("PermissionError: [Errno 13] Permission denied: '/data/x'", "", walls, None)
+    assert said.endswith(
+        "(the sandbox runs it as another user, who may not read /data/x: `chmod -R o+rX` what readable: lists)"
+    )
 
 
 @pytest.mark.parametrize(

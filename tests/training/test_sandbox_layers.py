@@ -158,7 +158,7 @@ for root, names in ((place, ("secret_package", "shared_name")), (other, ("shared
     root.mkdir()
     for name in names: (root / f"{name}.py").write_text(f"where = {str(root)!r}")
 sys.path[:0] = [str(place), str(other)]
-imports.hide({"secret_package": str(place / "secret_package.py"), "shared_name": str(place / "shared_name.py")})
+imports.Hider({name: str(place / f"{name}.py") for name in ("secret_package", "shared_name")}).install()
 def fails():
     try: import secret_package
     except ModuleNotFoundError as error: return [str(error), error.name]

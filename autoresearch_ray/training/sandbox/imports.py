@@ -13,11 +13,14 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 
-class _Hider(MetaPathFinder):
+class Hider(MetaPathFinder):
     """Takes the place of the finder that goes through `sys.path`."""
 
     def __init__(self, hidden: Mapping[str, str]) -> None:
-        self._hidden = {name: os.path.realpath(os.path.dirname(place)) for name, place in hidden.items()}
+        """Hide these packages, {name: where it lies}."""
+        folders = {place: os.path.dirname(place) for place in hidden.values()}
+        real = {folder: os.path.realpath(folder) for folder in set(folders.values())}
+        self._hidden = {name: real[folders[place]] for name, place in hidden.items()}
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -33,8 +36,6 @@ class _Hider(MetaPathFinder):
         """Forget what the folders held."""
         PathFinder.invalidate_caches()
 
-
-def hide(hidden: Mapping[str, str]) -> None:
-    """Have imports of these packages fail, {name: where it lies}."""
-    hider = _Hider(hidden)
-    sys.meta_path[:] = [hider if finder is PathFinder else finder for finder in sys.meta_path]
+    def install(self) -> None:
+        """Have imports of these packages fail in this process."""
+        sys.meta_path[:] = [self if finder is PathFinder else finder for finder in sys.meta_path]

@@ -9,13 +9,13 @@ import contextlib
 import json
 import os
 import resource
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from autoresearch_ray.training import processes
-from autoresearch_ray.training.sandbox import cgroups, identity, kernel, landlock, namespaces, seccomp
+from autoresearch_ray.training.sandbox import cgroups, identity, imports, kernel, landlock, namespaces, seccomp
 from autoresearch_ray.training.sandbox.landlock import Right
 
 USES_OF_A_RULESET = 64
@@ -62,6 +62,8 @@ class Walls:
     """The walls of one slot. `missing` says which do not stand, and why."""
 
     plan: Plan
+    hider: imports.Hider
+    """Keeps a script from finding the packages that it may not read."""
     missing: dict[str, str] = field(default_factory=dict)
     uid: int | None = None
     """Of variants, when it is not ours."""
@@ -70,7 +72,7 @@ class Walls:
     group: cgroups.Group | None = None
     _claim: identity.Claim | None = None
     _pen: namespaces.Pen | None = None
-    _paths: list[tuple[int, Right]] = field(default_factory=list)
+    _paths: list[tuple[str, Right]] = field(default_factory=list)
     _spoken: int = 0
     _ruleset: landlock.Ruleset | None = None
     _uses: int = 0
@@ -96,8 +98,18 @@ class Walls:
         if self._ruleset is None or self._uses >= USES_OF_A_RULESET:
             if self._ruleset is not None:
                 self._ruleset.close()
-            self._ruleset, self._uses = landlock.Ruleset(self._paths, self._spoken), 0
+            self._ruleset, self._uses = landlock.Ruleset(self._opened(), self._spoken), 0
         self._uses += 1
+
+    def _opened(self) -> Iterator[tuple[int, Right]]:
+        """Yield a descriptor of each path that may be used, open until the next one is asked for."""
+        for path, right in self._paths:
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                try:
+                    yield descriptor, right
+                finally:
+                    os.close(descriptor)
 
     def enter(self, scratch: Path, failed: dict[str, str] | None = None) -> None:
         """Put the walls around this process, a fresh child with one thread.
@@ -209,11 +221,11 @@ def build(plan: Plan) -> Walls:
     Where one is missing its place is taken as far as possible: without mounts the filter refuses every change of modes,
     owners, attributes and times; without a memory group it refuses memory that no process maps.
     """
-    walls = Walls(plan)
+    walls = Walls(plan, imports.Hider(plan.hidden))
     _claim(walls)
     _pen(walls)
     _group(walls)
-    _open_paths(walls)
+    _list_paths(walls)
     for _ in WALLS:
         _choose_filter(walls)
         failed = _try(walls)
@@ -262,20 +274,15 @@ def _group(walls: Walls) -> None:
         walls.missing["group"] = "no control group can be made here"
 
 
-def _open_paths(walls: Walls) -> None:
+def _list_paths(walls: Walls) -> None:
     walls._spoken = landlock.version()
     if not walls._spoken:
         walls.missing["landlock"] = "this kernel has no Landlock, or it is switched off"
         return
     plan = walls.plan
-    listed = [(path, landlock.LIST) for path in plan.listed]
-    used = [(path, landlock.USE | Right.IOCTL_DEV) for path in plan.used]
-    for path, right in [*((path, landlock.READ) for path in plan.read), *listed, *used]:
-        with contextlib.suppress(OSError):
-            walls._paths.append((os.open(path, os.O_PATH | os.O_CLOEXEC), right))
-    library = Path(plan.folder) / "library"
-    if library.is_dir():
-        walls._paths.append((os.open(library, os.O_PATH | os.O_CLOEXEC), landlock.READ))
+    walls._paths += [(path, landlock.READ) for path in (*plan.read, f"{plan.folder}/library")]
+    walls._paths += [(path, landlock.LIST) for path in plan.listed]
+    walls._paths += [(path, landlock.USE | Right.IOCTL_DEV) for path in plan.used]
 
 
 def _choose_filter(walls: Walls) -> None:

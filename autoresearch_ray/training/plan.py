@@ -24,7 +24,7 @@ LEAST_CHECK_ROWS = 192
 REPEATED_ROWS = 32
 """The rows sent first are sent again at the end, and once in other company: at least so many, whole batches."""
 MOST_TWINS = 4096
-MOST_STANDINS = 8192
+MOST_STANDINS = 32_768
 STANDIN_GAP = 16
 """Tokens from one stand-in of a row to the next, on average; at least half of it."""
 STANDIN_LENGTHS = (1, 1, 2, 3)

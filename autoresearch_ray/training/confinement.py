@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from autoresearch_ray.errors import DataError, SupervisionError
 from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.training.sandbox import readable
+from autoresearch_ray.training.sandbox.kernel import LINUX
 from autoresearch_ray.training.sandbox.promises import PROMISES, Promise, judge
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
 from autoresearch_ray.training.sandbox.walls import Plan
@@ -23,6 +24,7 @@ if TYPE_CHECKING:  # whoever brings settings of their own needs no pydantic
     from autoresearch_ray.config import Config
 
 ON_THE_GPU = "gpu_memory"
+NO_WALLS = ["may do what this user may: the walls are Linux's"]
 USABLE_MEMORY = 0.9
 """Of a machine's memory; the rest is the system's, Ray's and ours."""
 LEAST_MEMORY = 1 << 30
@@ -47,7 +49,7 @@ class Confinement:
 
     def plan(self, folder: Path) -> Plan | None:
         """Return what the launcher is to build for a slot with that folder, None for no walls."""
-        if not self.sandbox.on:
+        if not self.sandbox.on or not LINUX:
             return None
         sandbox = self.sandbox
         access = readable.access(self.device, sandbox.readable, self.packages, self.command)
@@ -73,9 +75,11 @@ class Confinement:
         Raises:
             SupervisionError: one does not hold, and all are required.
         """
+        names = [name for name in PROMISES if name != ON_THE_GPU]
+        if report is None and self.sandbox.on:
+            report = {"found": dict.fromkeys(names, NO_WALLS), "missing": {}, "watched_memory": False}
         if report is None:
             return ()
-        names = [name for name in PROMISES if name != ON_THE_GPU]
         promises = judge(report["found"], report["missing"], names)
         if report["watched_memory"]:
             by = ("watch",) if self.device == "cuda" else ("limits", "watch")

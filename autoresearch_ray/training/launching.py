@@ -151,8 +151,9 @@ class LauncherClient:
             used = processes.usage(self.pid)
             self._born = used.born if used else 0.0
             self.promises = self._confinement.promises(ready["walls"])
-            self._counters = {n: Path(path) for n, path in (ready["walls"] or {}).get("counters", {}).items()}
-            self.watches_memory = self.memory_bytes is not None and ready["walls"]["watched_memory"]
+            built = ready["walls"] or {"counters": {}, "watched_memory": True}
+            self._counters = {name: Path(path) for name, path in built["counters"].items()}
+            self.watches_memory = self.memory_bytes is not None and built["watched_memory"]
             self._complete()
         except (WireClosed, WireTimeout, CrewLost):
             raise SupervisionError(f"The launcher of experiments did not start: {self._last_error()}") from None

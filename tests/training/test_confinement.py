@@ -68,6 +68,15 @@ def test_memory_that_is_only_watched_is_said_to_be(monkeypatch: pytest.MonkeyPat
     assert "gpu_memory" not in by
 
 
+def test_where_there_are_no_walls_no_promise_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "LINUX", False)
+    best = Confinement(SandboxSettings(level="best_effort"))
+    assert best.plan(tmp_path) is None
+    assert not any(promise.held for promise in best.promises(None))
+    with pytest.raises(SupervisionError, match="the walls are Linux's"):
+        Confinement(REQUIRED).promises(None)
+
+
 def test_a_slots_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"SC_PHYS_PAGES": 100 << 18, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)

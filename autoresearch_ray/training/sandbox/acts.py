@@ -227,9 +227,9 @@ def fill_scratch(size: int, files: int) -> Iterator[str]:
     """Yield how more than `size` bytes or `files` files fit into the folder that this process is in."""
     space = os.statvfs(".")
     if space.f_blocks * space.f_frsize > size:
-        yield "its folder has all of a disk's room"
+        yield "has all of the disk's room for its folder"
     if space.f_files > files:
-        yield f"its folder takes {space.f_files} files"
+        yield f"may make {space.f_files} files"
     with open("large", "wb") as file, contextlib.suppress(OSError):
         os.posix_fallocate(file.fileno(), 0, size + 4096)
         yield "made a file that is too large"

@@ -269,8 +269,9 @@ def _needed(plan: Plan) -> list[Path]:
 
 
 def _group(walls: Walls) -> None:
-    walls.group = cgroups.make(walls.plan.memory_bytes, walls.plan.processes)
-    if not walls.group.folders:
+    with contextlib.suppress(OSError):
+        walls.group = cgroups.make(walls.plan.memory_bytes, walls.plan.processes)
+    if walls.group is None or not walls.group.folders:
         walls.missing["group"] = "no control group can be made here"
 
 

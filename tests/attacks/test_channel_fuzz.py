@@ -158,6 +158,7 @@ def test_streams(data: PreparedData, tokens: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_ten_thousand_streams(data: PreparedData, tokens: int) -> None:
     fuzz(data, tokens, 10_000)
 
@@ -188,6 +189,7 @@ def test_streams_through_a_real_socket(walled: Arena, pieces: list[bytes]) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @settings(max_examples=300, deadline=None, suppress_health_check=LENIENT, derandomize=True, database=None)
 @given(pieces=st.lists(streams, min_size=1, max_size=6))
 def test_many_streams_through_a_real_socket(walled: Arena, pieces: list[bytes]) -> None:

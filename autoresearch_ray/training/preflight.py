@@ -69,19 +69,15 @@ def refusal(source: str) -> str | None:
     return inspect(source).refusal
 
 
-def oversize(source: str) -> str | None:
-    """Return why a text is too large to be trained, or None."""
-    size = len(source.encode("utf-8", errors="surrogatepass"))
-    return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed" if size > LARGEST_SOURCE else None
-
-
 def _unfit(source: str) -> str | None:
     """Return why a text cannot be a program of any kind."""
     try:
-        source.encode()
+        size = len(source.encode())
     except UnicodeEncodeError:
         return "the source is not valid Unicode text"
-    return oversize(source)
+    if size > LARGEST_SOURCE:
+        return f"the source has {size} bytes; at most {LARGEST_SOURCE} are allowed"
+    return None
 
 
 def _compile(source: str) -> ast.Module:

@@ -15,10 +15,9 @@ from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.launching import LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
-from autoresearch_ray.training.preflight import oversize
 from autoresearch_ray.training.sandbox.promises import Promise
 from autoresearch_ray.training.trial import Phase, Trial
-from autoresearch_ray.variant import Experiment, Result, Status
+from autoresearch_ray.variant import Experiment, Result
 
 __all__ = ["Phase", "SlotSupervisor", "Supervisor", "SupervisorSettings"]
 
@@ -90,9 +89,6 @@ class SlotSupervisor(Generic[ClientT]):
         """
         if self._running:
             raise SupervisionError("This supervisor is running an experiment; it runs one at a time.")
-        if too_large := oversize(experiment.source):
-            yield Result(Status.REJECTED, too_large)
-            return
         crew = self._ready_crew()
         self._running = True
         try:

@@ -30,6 +30,19 @@ class Status(str, Enum):
     """The operator gave no usable reply."""
 
 
+class Purpose(str, Enum):
+    """Why an experiment is run. All of them count, and all of them tell about a variant's score."""
+
+    BIRTH = "birth"
+    """The first training of a variant; or the seed's, whose replicates measure the noise before anything is chosen."""
+    REPLICATE = "replicate"
+    """Once more, because it is worth knowing the variant's score better."""
+    CHALLENGE = "challenge"
+    """For a title: challenger and incumbent, each under fresh seeds."""
+    CONFIRMATION = "confirmation"
+    """After the run, on a person's order."""
+
+
 class Operator(str, Enum):
     """What made a variant from its parents."""
 
@@ -106,6 +119,7 @@ class Experiment:
     seed: int
     holdout: bool = False
     """The holdout rows are scored too; for champions and their challengers, never for selection."""
+    purpose: Purpose = Purpose.BIRTH
 
 
 @dataclass(frozen=True, slots=True)

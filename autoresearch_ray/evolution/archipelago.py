@@ -8,11 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from autoresearch_ray.config import Config
+from autoresearch_ray.errors import ClusterError
 from autoresearch_ray.evolution.cluster import Cluster, Emigrated
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.pacing import emigrant_count, migrates_after, neighbour, shared_out
 from autoresearch_ray.evolution.state import State, homes
 from autoresearch_ray.variant import Birth, Variant
+
+LOSSES_IN_A_ROW = 5
+"""An island that is lost so often, and never answers in between, ends the run: asking again would go on forever."""
 
 
 class Archipelago:
@@ -29,6 +33,7 @@ class Archipelago:
         self._state = state
         self._mating: list[list[Birth]] = [[] for _ in capacities]
         self._emigrating: set[int] = set()
+        self._losses = [0 for _ in capacities]
 
     def __len__(self) -> int:
         return len(self.capacities)
@@ -53,6 +58,7 @@ class Archipelago:
 
     def mated(self, birth: Birth) -> None:
         """Take in that a birth has its parents."""
+        self._losses[birth.island] = 0
         self._mating[birth.island].remove(birth)
 
     def absorb(self, variant: Variant, scores: tuple[float, ...]) -> None:
@@ -88,7 +94,17 @@ class Archipelago:
             self._cluster.resize(island, capacity, self._state.noise.estimate())
 
     def restore(self, island: int, members: Sequence[Member]) -> None:
-        """Put a lost island back, and ask it again what it had been asked."""
+        """Put a lost island back, and ask it again what it had been asked.
+
+        Raises:
+            ClusterError: it was lost so often without an answer that whatever it is asked must be what kills it.
+        """
+        self._losses[island] += 1
+        if self._losses[island] >= LOSSES_IN_A_ROW:
+            raise ClusterError(
+                f"Island {island} was lost {self._losses[island]} times in a row without an answer: look at the "
+                "cluster's logs, then `autoresearch-ray resume`."
+            )
         self._cluster.rebuild(island, self.capacities[island], members)
         self._emigrating.discard(island)
         births = self._mating[island]

@@ -91,9 +91,8 @@ def parent_of(variant: Variant, state: State, noise: Noise) -> Parent:
 def idea_of(variant: Variant, status: Status, reason: str, result: Result | None, state: State, noise: Noise) -> Idea:
     """Return what later prompts may say of a birth that ended: its hypothesis and how it went against its parents."""
     gain = error = None
-    known = [scores for parent in state.ancestry.parents(variant.birth.number) if (scores := state.scores(parent))]
-    if result is not None and result.val_bpb is not None and known:
-        best = min(known, key=lambda scores: math.fsum(scores) / len(scores))
+    best = state.best_parent(variant.birth.number)
+    if result is not None and result.val_bpb is not None and best is not None:
         gain = math.fsum(best) / len(best) - state.turn(result.val_bpb)
         error = noise.sigma * math.sqrt(1 + 1 / len(best))
     return Idea(variant.variant_id, variant.hypothesis, status, gain, error, reason)

@@ -1,30 +1,20 @@
 """The loop: breed, train, absorb, until the ledger is spent. Every decision is here or in a pure function called here.
 
-Owns births and experiments in flight. Does not own where work is carried out (cluster), or how rows are kept (lineage).
+Owns births in the making and the reaction to each event. Does not own where work is carried out (cluster), how a search
+begins (opening.py), how rows are kept (records.py, lineage), or an experiment's way through the slots (queue.py).
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from datetime import datetime, timezone
-from typing import Any
 
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import RunError, SeedError, UsageError
+from autoresearch_ray.errors import UsageError
+from autoresearch_ray.evolution import opening
 from autoresearch_ray.evolution.archipelago import Archipelago
 from autoresearch_ray.evolution.availability import Availability
-from autoresearch_ray.evolution.breeding import (
-    TOURNAMENT,
-    TRAINING,
-    conceive,
-    contract_of,
-    couple,
-    entropy,
-    idea_of,
-    parent_of,
-)
+from autoresearch_ray.evolution.breeding import TOURNAMENT, conceive, contract_of, couple, entropy, parent_of
 from autoresearch_ray.evolution.cluster import (
     Cluster,
     Emigrated,
@@ -35,7 +25,7 @@ from autoresearch_ray.evolution.cluster import (
     Progressed,
     Proposed,
 )
-from autoresearch_ray.evolution.flight import Ended, Running, Trainings, experiment_name, made, seed_error
+from autoresearch_ray.evolution.flight import Ended, Running, made, seed_error
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.pacing import (
@@ -45,23 +35,20 @@ from autoresearch_ray.evolution.pacing import (
     automatic_population,
     capacities,
     planned_experiments,
-    ready_ahead,
     width,
 )
+from autoresearch_ray.evolution.queue import LOST_LIMIT, Queue
+from autoresearch_ray.evolution.records import Records
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.evolution.state import State
 from autoresearch_ray.evolution.stopping import Stop, stop_reason, typical_seconds
 from autoresearch_ray.ledger import Ledger, Limits
-from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Parent, Request
 from autoresearch_ray.training.preflight import Inspected, inspect
-from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage, Variant, variant_id
-
-LOST_LIMIT = 3
-"""So many times a variant's experiment may be lost before the variant itself counts as lost."""
+from autoresearch_ray.variant import Birth, Operator, Result, Status, Usage, Variant, variant_id
 
 _SMOOTHING = 0.2
 
@@ -72,14 +59,18 @@ class Driver:
     Attributes:
         state: what the rows so far add up to.
         ledger: what is spent and reserved.
-        running: experiments handed to the cluster, by id.
-        ended: births and replicates that ended since `watch` was last called.
+        queue: experiments waiting for a slot, and those that train.
         islands: what each may hold, and has been asked.
+        memory: recent variants and ideas.
+        records: writes rows.
         availability: whether language models may be asked.
+        founder: the seed as every island began with it.
         stop: why nothing new is started any more; None while the search goes on.
         halted: set it to end `run` between two events, whatever is in flight; `resume` begins that again.
         watch: called after every batch of events, before the loop waits for more.
     """
+
+    founder: Member
 
     def __init__(
         self,
@@ -109,38 +100,33 @@ class Driver:
             call_usd: the most that one call of a language model may cost.
             watch: see the attribute.
         """
-        self.config = config
-        self.cluster = cluster
-        self.lineage = lineage
-        self.origin = origin
-        self.watch = watch
-        self.state = State(config.metric.goal)
+        self.config, self.cluster, self.lineage, self.origin = config, cluster, lineage, origin
+        self.inspect, self.watch, self.deadline = inspect, watch, deadline
         self.ledger = Ledger(Limits.of(config))
-        self.running: dict[str, Running] = {}
-        self.ended: list[Ended] = []
+        self.queue = Queue(cluster, config.seed)
+        self.take_up(State(config.metric.goal))
         size = config.population_size
         if isinstance(size, str):
             size = automatic_population(planned_experiments(config, cluster.slots), cluster.slots)
         self.islands = Archipelago(cluster, config, self.state, capacities(size, config.num_islands))
+        self.availability = Availability(int(config.language), call_usd)
         self.started_at = cluster.now()
+        self.hours_before = 0.0
+        self.next_number = 1
         self.stop: Stop | None = None
         self.halted = False
-        self.ready: deque[Running] = deque()
-        self._inspect = inspect
         self._program = program
         self._facts = tuple(facts)
         self._contract = contract_of(config)
-        self.deadline = deadline
-        self.availability = Availability(int(config.language), call_usd)
-        self._hours_before = 0.0
-        self._next_number = 1
         self._proposing: dict[int, Request] = {}
         self._asked_at: dict[int, float] = {}
         self._operator_seconds = 0.0
-        self._losses: Counter[str] = Counter()
-        self._trainings = Trainings()
-        self._unended: set[int] = set()
-        self._memory = Memory(lineage, self.state)
+
+    def take_up(self, state: State) -> None:
+        """Go on from these standings."""
+        self.state = state
+        self.memory = Memory(self.lineage, state)
+        self.records = Records(self.lineage, self.origin, state, self.memory, self.cluster.now)
 
     @property
     def population_size(self) -> int:
@@ -150,80 +136,30 @@ class Driver:
     @property
     def births(self) -> int:
         """Births made so far, the seed not counted."""
-        return self._next_number - 1
+        return self.next_number - 1
 
     @property
     def waiting(self) -> int:
         """Births and replicates begun but not handed to the cluster for training."""
-        return len(self.islands.asked) + len(self._proposing) + len(self.ready)
+        return len(self.islands.asked) + len(self._proposing) + len(self.queue.ready)
 
-    # ---------------------------------------------------------------------------------------- beginning and going on
+    @property
+    def running(self) -> dict[str, Running]:
+        """Experiments handed to the cluster, by id."""
+        return self.queue.running
+
+    @property
+    def ended(self) -> list[Ended]:
+        """Births and replicates that ended since `watch` was last called."""
+        return self.records.ended
 
     def begin(self, source: str) -> None:
-        """Make the seed and queue its trainings under several random seeds; it may breed before its first score.
-
-        Raises:
-            SeedError: the seed cannot be trained.
-        """
-        found = self._inspect(source)
-        if found.refusal or found.identity is None:
-            raise SeedError(f"the seed program cannot be trained: {found.refusal}.")
-        name = variant_id(self.origin.run, 0)
-        birth = Birth(0, name, 0, Operator.SEED, entropy(self.config.seed, 0, TOURNAMENT))
-        seed = Variant(birth, (), 0, source, "the seed program", self._time())
-        self._note_start()
-        self.lineage.reserve(birth)
-        self.lineage.propose(seed)
-        self.state.conceived(0, (), found.identity)
-        self._unended.add(0)
-        self._found(Member(seed, ()), [[Member(seed, ())] for _ in self.islands.capacities])
-        self._replicate_seed(seed, found.identity)
+        """Start a new search from a seed (Raises SeedError: it cannot be trained)."""
+        opening.begin(self, source)
 
     def resume(self) -> None:
-        """Take up a search where its last driver left it: births and trainings that were in flight are begun again.
-
-        Raises:
-            RunError: the lineage has no seed, so there is nothing to go on with.
-        """
-        try:
-            before = replay(self.lineage)
-        except LookupError as error:
-            raise RunError(f"{self.lineage.folder} ended before its seed was recorded: start a new run.") from error
-        self.state, self._trainings = before.state, before.trainings
-        self.islands = Archipelago(self.cluster, self.config, self.state, before.capacities)
-        self._memory = Memory(self.lineage, self.state)
-        self.ledger = Ledger(Limits.of(self.config), before.spent)
-        self._hours_before, self._next_number = before.spent.hours, before.next_number
-        self._note_start()
-        self._found(before.founder, before.islands)
-        waiting = {variant.birth.number: variant for variant in self.lineage.open_proposals()}
-        seed = before.founder.variant
-        self._replicate_seed(seed, self._inspect(seed.source).identity or "", least=int(0 in waiting))
-        for number, variant in sorted(waiting.items()):
-            self._memory.keep(variant)
-            identity = self._inspect(variant.source).identity or ""
-            self.state.conceived(number, tuple(before.numbers[parent] for parent in variant.parents), identity)
-            self._unended.add(number)
-            if number and self.ledger.reserve_experiment():
-                self._enqueue(variant, identity)
-        for birth in sorted(self.lineage.open_births(), key=lambda birth: birth.number):
-            if birth.number not in waiting and self.ledger.reserve_experiment():
-                self.islands.mate([birth])
-
-    def _note_start(self) -> None:
-        metric, sizes, slots = self.config.metric, self.islands.capacities, self.cluster.slots
-        self._record("started", capacities=sizes, slots=slots, metric=metric.name, goal=metric.goal)
-
-    def _found(self, founder: Member, islands: Sequence[Sequence[Member]]) -> None:
-        self._founder = founder
-        self._memory.keep(founder.variant)
-        self.islands.found(islands)
-
-    def _replicate_seed(self, seed: Variant, identity: str, least: int = 0) -> None:
-        """Queue the trainings that the seed still lacks, lost ones counted as done; at `least` so many."""
-        for _ in range(max(least, self.config.seed_replicates - self._trainings.count(seed.variant_id))):
-            if self.ledger.reserve_experiment():
-                self._enqueue(seed, identity)
+        """Go on with a search where its last driver left it (Raises RunError: the lineage has no seed)."""
+        opening.resume(self)
 
     # ------------------------------------------------------------------------------------------------------- the loop
 
@@ -239,9 +175,9 @@ class Driver:
             self._look_at_the_clock()
             if self.stop is None:
                 self._breed()
-                self._dispatch()
+                self.queue.dispatch()
             else:
-                self._withdraw()
+                self.queue.withdraw()
             self.lineage.commit()
             self.watch(self)
             self.ended.clear()
@@ -253,18 +189,12 @@ class Driver:
             while event is not None:
                 self._take(event)
                 if self.stop is None:
-                    self._dispatch()
+                    self.queue.dispatch()
                 event = None if self.halted else self.cluster.next_event(0.0)
 
     def drain(self, stop: Stop) -> None:
         """Start nothing more; what trains is finished, and what waits is left for `resume`."""
         self.stop = self.stop or stop
-
-    def _withdraw(self) -> None:
-        """Take back what was handed to the cluster and has not begun, for `resume`."""
-        queued = [name for name, run in self.running.items() if run.phase is None]
-        for name in self.cluster.withdraw(queued) if queued else ():
-            self.ready.appendleft(self.running.pop(name))
 
     def resize(self, population_size: int) -> None:
         """Let the islands hold so many members in all, from now on; the worst are evicted where that is fewer.
@@ -273,7 +203,7 @@ class Driver:
             UsageError: fewer members than islands.
         """
         self.islands.resize(population_size)
-        self._record("resize", capacities=self.islands.capacities)
+        self.records.event("resize", capacities=self.islands.capacities)
 
     def add(self, source: str, hypothesis: str) -> str:
         """Put a person's own variant into the search, as a child of the seed; return its id.
@@ -287,8 +217,8 @@ class Driver:
         island = number % len(self.islands)
         seed = entropy(self.config.seed, number, TOURNAMENT)
         birth = Birth(number, variant_id(self.origin.run, number), island, Operator.PERSON, seed)
-        self.lineage.reserve(birth)
-        parent = Parent(self._founder.variant, None, None, 0)
+        self.records.reserve(birth)
+        parent = Parent(self.founder.variant, None, None, 0)
         self._proposing[number] = Request(birth, (parent,), None, "", (), (), language=False)
         self._proposed(birth, Proposal(source, hypothesis))
         return birth.variant_id
@@ -296,11 +226,11 @@ class Driver:
     def charge(self, usage: Usage) -> None:
         """Pay for calls that belong to no birth, as the check of the models before the first one."""
         self.ledger.settle_operator(usage.tokens_in, usage.tokens_out, usage.usd)
-        self._record("models_checked", **asdict(usage))
+        self.records.event("models_checked", **asdict(usage))
 
     def _look_at_the_clock(self) -> None:
         now = self.cluster.now()
-        self.ledger.clock(self._hours_before + (now - self.started_at) / 3600)
+        self.ledger.clock(self.hours_before + (now - self.started_at) / 3600)
         if self.stop is None:
             self.stop = stop_reason(self.config, self.state, self.ledger, now, self.deadline)
 
@@ -316,7 +246,7 @@ class Driver:
             birth = conceive(
                 self.config, self.origin.run, number, self.islands.capacities, self.state, language=language
             )
-            self.lineage.reserve(birth)
+            self.records.reserve(birth)
             asked.append(birth)
             self.islands.migrate_after(number)
         self.islands.mate(asked)
@@ -334,25 +264,15 @@ class Driver:
         return SteadyState(width(self.cluster.slots, self._operator_seconds, experiment_seconds))
 
     def _count_up(self) -> int:
-        self._next_number += 1
-        return self._next_number - 1
-
-    def _dispatch(self) -> None:
-        """Hand experiments to the cluster: all its slots, and a few more so that none waits for this loop."""
-        most = self.cluster.slots + ready_ahead(self.cluster.slots)
-        while self.ready and len(self.running) < most:
-            run = self.ready.popleft()
-            self.running[run.experiment.experiment_id] = run
-            self.cluster.train(run.experiment)
+        self.next_number += 1
+        return self.next_number - 1
 
     # --------------------------------------------------------------------------------------------------------- events
 
     def _take(self, event: Event) -> None:
         match event:
-            case Progressed(experiment_id, phase, place):
-                if experiment_id in self.running:
-                    self.running[experiment_id].phase = phase
-                    self.running[experiment_id].place = place
+            case Progressed():
+                self.queue.progressed(event)
             case Mated(_, births, candidates):
                 if self.stop is None:  # else they stay reserved, for `resume`
                     for birth, choice in zip(births, candidates, strict=True):
@@ -378,14 +298,14 @@ class Driver:
             birth = replace(birth, operator=Operator.PARAMETERS)
         language = language and birth.operator is not Operator.PARAMETERS
         for parent in chosen.parents:
-            self._memory.keep(parent)
+            self.memory.keep(parent)
         noise = self.state.noise.estimate()
         request = Request(
             birth=birth,
             parents=tuple(parent_of(parent, self.state, noise) for parent in chosen.parents),
-            ancestor=None if chosen.ancestor is None else self._memory.recall(chosen.ancestor),
+            ancestor=None if chosen.ancestor is None else self.memory.recall(chosen.ancestor),
             program=self._program() if language else "",
-            ideas=self._memory.ideas if language else (),
+            ideas=self.memory.ideas if language else (),
             facts=self._facts if language else (),
             contract=self._contract,
             language=language,
@@ -402,23 +322,23 @@ class Driver:
         parents = [parent.variant for parent in request.parents]
         if request.language and (isinstance(answer, Failure) or answer.model is not None):
             self.availability.answered(isinstance(answer, Proposal), self.cluster.now())
-        variant = made(birth, parents, answer, self._time())
+        variant = made(birth, parents, answer, self.records.now())
         self.ledger.settle_operator(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.usd)
         if isinstance(answer, Failure):
-            self._end(variant, None, Status.OPERATOR_FAILED, answer.reason)
-            self.ledger.release_experiment()
+            self._give_up(variant, None, Status.OPERATOR_FAILED, answer.reason)
             return
-        found = self._inspect(answer.source)
+        found = self.inspect(answer.source)
         reason = found.refusal or self._repeats(found.identity, parents)
         if reason or found.identity is None:
-            self._end(variant, found.identity, Status.REJECTED, reason or "the source does not parse")
-            self.ledger.release_experiment()
+            self._give_up(variant, found.identity, Status.REJECTED, reason or "the source does not parse")
             return
-        self.lineage.propose(variant)
-        self.state.conceived(birth.number, tuple(parent.birth.number for parent in parents), found.identity)
-        self._unended.add(birth.number)
-        self._memory.keep(variant)
-        self._enqueue(variant, found.identity)
+        self.records.proposed(variant, tuple(parent.birth.number for parent in parents), found.identity)
+        self.queue.enqueue(variant, found.identity)
+
+    def _give_up(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
+        """End a birth that is not worth a training."""
+        self.records.end(variant, identity, status, reason)
+        self.ledger.release_experiment()
 
     def _repeats(self, identity: str | None, parents: Sequence[Variant]) -> str | None:
         number = None if identity is None else self.state.duplicate_of(identity)
@@ -429,24 +349,21 @@ class Driver:
         return f"duplicate: the same program as {variant_id(self.origin.run, number)}"
 
     def _measured(self, run: Running, result: Result) -> None:
-        """Record an experiment; the first one that counts ends the birth."""
+        """Record an experiment; the first one that counts ends the birth. What was lost is trained again."""
         variant, number = run.variant, run.variant.birth.number
-        lost, first = result.status is Status.LOST, run.variant.birth.number in self._unended
+        lost, first = result.status is Status.LOST, number in self.records.open
         self.ledger.settle_experiment(result.train_seconds, result.wall_seconds, lost=lost)
-        if lost and first:
-            self._losses[variant.variant_id] += 1
-            if self._losses[variant.variant_id] < LOST_LIMIT and self.ledger.reserve_experiment():
-                self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
-                self.state.measured(variant, result)
-                self._enqueue(variant, run.identity)
-                return
-        if first and number == 0 and result.status is not Status.COMPLETED:
-            raise seed_error(result, LOST_LIMIT)
-        if first:
-            self._end(variant, run.identity, result.status, result.reason)
-        self.lineage.append("experiments", schema.experiment_row(self.origin, run.experiment, result))
-        scores = self.state.measured(variant, result)
-        self._note(variant, result.status, result.reason, result)
+        if lost and run.losses + 1 < LOST_LIMIT and self.ledger.reserve_experiment():
+            self.records.measured(variant, run.experiment, result)
+            self.queue.again(run, ended=not first)
+            return
+        if first and not (lost and self.queue.pending(variant.variant_id)):  # the seed begins with several trainings
+            if number == 0 and result.status is not Status.COMPLETED:
+                raise seed_error(result, LOST_LIMIT)
+            self.records.end(variant, run.identity, result.status, result.reason)
+            if number:
+                self.queue.trainings.end(variant.variant_id)
+        scores = self.records.measured(variant, run.experiment, result)
         if scores is not None:
             self.islands.absorb(variant, scores)
 
@@ -454,43 +371,9 @@ class Driver:
         target, migrants = self.islands.emigrated(event)
         if migrants:
             names = [variant.variant_id for variant in migrants]
-            self._record("migration", island=event.island, target=target, variants=names)
+            self.records.event("migration", island=event.island, target=target, variants=names)
 
     def _rebuild(self, island: int) -> None:
         """Put a lost island back as the lineage has it."""
         self.lineage.commit()
         self.islands.restore(island, replay(self.lineage).islands[island])
-
-    # -------------------------------------------------------------------------------------------------------- helpers
-
-    def _enqueue(self, variant: Variant, identity: str) -> None:
-        """Put a variant's next training behind what waits for a slot; the ledger has reserved it already."""
-        number, replicate = variant.birth.number, self._trainings.take(variant.variant_id)
-        seed = entropy(self.config.seed, number, TRAINING + replicate) % 2**31
-        name = experiment_name(variant.variant_id, replicate)
-        self.ready.append(Running(Experiment(name, variant.variant_id, variant.source, seed), variant, identity))
-
-    def _end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
-        """Write the one row of a birth."""
-        number = variant.birth.number
-        row = schema.variant_row(self.origin, variant, status, reason, ast_hash=identity)
-        self.state.born(variant.birth, status, self.lineage.append("variants", row))
-        self._unended.discard(number)
-        if number:
-            self._trainings.forget(variant.variant_id)
-            self._losses.pop(variant.variant_id, None)
-        if status in (Status.REJECTED, Status.OPERATOR_FAILED):
-            self._note(variant, status, reason, None)
-
-    def _note(self, variant: Variant, status: Status, reason: str, result: Result | None) -> None:
-        """Keep what ended for the watcher, and for what later prompts say of it."""
-        self.ended.append(Ended(variant, status, reason, result))
-        if variant.birth.number and status is not Status.LOST:
-            noise = self.state.noise.estimate()
-            self._memory.note(idea_of(variant, status, reason, result, self.state, noise))
-
-    def _record(self, kind: str, island: int | None = None, **details: Any) -> None:
-        self.lineage.append("events", schema.event_row(self.origin, kind, self._time(), island=island, **details))
-
-    def _time(self) -> datetime:
-        return datetime.fromtimestamp(self.cluster.now(), timezone.utc)

@@ -22,35 +22,48 @@ class Running:
     experiment: Experiment
     variant: Variant
     identity: str
+    losses: int = 0
+    """How often this very training was lost before."""
     phase: Phase | None = None
     place: str = ""
 
 
 class Trainings:
-    """Which trainings variants have had, or are having: replicates, numbered from 0. A kill can leave holes."""
+    """Which trainings variants have had, or are having: replicates, numbered from 0. A kill can leave holes.
+
+    One bit a training; of a variant that has ended, nothing is kept while it had its first training only.
+    """
 
     def __init__(self) -> None:
-        self._taken: dict[str, set[int]] = {}
+        self._taken: dict[str, int] = {}
 
-    def take(self, variant_id: str) -> int:
-        """Return the number of the variant's next training: the first that is not taken, and take it."""
-        taken = self._taken.setdefault(variant_id, set())
-        free = next(number for number in range(len(taken) + 1) if number not in taken)
-        taken.add(free)
+    def take(self, variant_id: str, *, ended: bool = False) -> int:
+        """Return the number of the variant's next training: the first that is not taken, and take it.
+
+        Args:
+            variant_id: whose.
+            ended: its birth has ended, so it had its first training.
+        """
+        taken = self._taken.get(variant_id, int(ended))
+        free = (~taken & (taken + 1)).bit_length() - 1
+        self._taken[variant_id] = taken | 1 << free
         return free
 
-    def note(self, experiment_id: str) -> None:
+    def note(self, experiment_id: str, *, ended: bool = False) -> None:
         """Take the number that a recorded experiment has, which `experiment_name` gave it."""
         variant_id, _, number = experiment_id.rpartition("-")
-        self._taken.setdefault(variant_id, set()).add(int(number))
+        taken = self._taken.get(variant_id, int(ended)) | 1 << int(number)
+        if taken > 1 or not ended:
+            self._taken[variant_id] = taken
 
     def count(self, variant_id: str) -> int:
-        """Return how many are taken."""
-        return len(self._taken.get(variant_id, ()))
+        """Return how many are taken, of a variant that has not ended or is trained again."""
+        return self._taken.get(variant_id, 0).bit_count()
 
-    def forget(self, variant_id: str) -> None:
-        """Forget a variant that will not be trained again."""
-        self._taken.pop(variant_id, None)
+    def end(self, variant_id: str) -> None:
+        """Take in that a birth has ended."""
+        if self._taken.get(variant_id, 0) <= 1:
+            self._taken.pop(variant_id, None)
 
 
 def experiment_name(variant_id: str, number: int) -> str:

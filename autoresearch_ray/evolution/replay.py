@@ -5,7 +5,7 @@ Owns the fold over stored rows. Does not own what a row means to the standings (
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,7 +17,7 @@ from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Row
 from autoresearch_ray.lineage.snapshot import fetch
 from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.variant import Status, Usage, Variant
+from autoresearch_ray.variant import Purpose, Status, Usage, Variant
 
 
 @dataclass
@@ -45,7 +45,7 @@ def replay(lineage: LineageStore) -> Replayed:
     Raises:
         LookupError: the lineage has no seed, not even one in flight.
     """
-    fold = _Fold(lineage)
+    fold = _Fold(lineage, _replicated(lineage))
     for recorded in lineage.replay(["variants", "experiments", "events"]):
         fold.take(recorded.table, recorded.row, recorded.sequence)
     return fold.result()
@@ -57,11 +57,13 @@ class _Fold:
     Parents' rows stand before their children's, but for the seed: it breeds at once, and a child may end before it.
     """
 
-    def __init__(self, lineage: LineageStore) -> None:
+    def __init__(self, lineage: LineageStore, replicated: Collection[str]) -> None:
         self._lineage = lineage
+        self._replicated = replicated
         self._open = {variant.variant_id: variant for variant in lineage.open_proposals()}
         self._founder = Member(_seed(lineage), ())
         self._numbers = {self._founder.variant.variant_id: 0}
+        self._scored_again: dict[str, Variant] = {self._founder.variant.variant_id: self._founder.variant}
         self._unscored: dict[str, Variant] = {}
         self._state = State()  # until the first row, which says what the run's goal is
         self._capacities: list[int] = []
@@ -108,10 +110,11 @@ class _Fold:
             self._state.conceived(variant.birth.number, parents, row["ast_hash"])
         self._state.born(variant.birth, status, sequence)
         self._pay(variant.usage)
-        if status is Status.COMPLETED:
-            self._unscored[variant.variant_id] = variant
+        if status is Status.COMPLETED and variant.birth.number:
+            kept = self._scored_again if variant.variant_id in self._replicated else self._unscored
+            kept[variant.variant_id] = variant
         if variant.birth.number:
-            self._trainings.forget(variant.variant_id)
+            self._trainings.end(variant.variant_id)
 
     def _measured(self, row: Row) -> None:
         self._seen(row["ended_at"])
@@ -122,10 +125,9 @@ class _Fold:
             train_seconds=self._spent.train_seconds + row["train_seconds"],
             slot_seconds=self._spent.slot_seconds + row["wall_seconds"],
         )
-        seed = self._founder.variant
-        if name == seed.variant_id or name not in self._numbers:
-            self._trainings.note(row["experiment_id"])
-        variant = self._unscored.pop(name, seed if name == seed.variant_id else None)
+        ended = name in self._numbers and name != self._founder.variant.variant_id
+        self._trainings.note(row["experiment_id"], ended=ended)
+        variant = self._scored_again.get(name) or self._unscored.pop(name, None)
         result = schema.result_of(row)
         if variant is None:  # lost before its birth ended, or not scored
             self._state.experiments[result.status] += 1
@@ -191,6 +193,12 @@ class _Fold:
         """Add the time from a sitting's start to its last row; what a killed driver did after that is not known."""
         if self._sitting is not None and self._last is not None:
             self._seconds += (self._last - self._sitting).total_seconds()
+
+
+def _replicated(lineage: LineageStore) -> set[str]:
+    """Return the ids of the variants that were trained again after their first score."""
+    rows = (recorded.row for recorded in lineage.replay(["experiments"]))
+    return {row["variant_id"] for row in rows if row.get("purpose") not in (None, Purpose.BIRTH.value)}
 
 
 def _seed(lineage: LineageStore) -> Variant:

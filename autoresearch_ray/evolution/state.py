@@ -69,16 +69,16 @@ class State:
         self._replicates: dict[int, tuple[float, ...]] = {}
         self._sources: dict[int, int] = {}
         self._shortlist: dict[int, Standing] = {}
-        self._pairs: set[frozenset[int]] = set()
+        self._pairs: set[int] = set()
 
     def crossed(self, first: int, second: int) -> bool:
         """Return whether these two have been parents together: an offline merge of them would say the same again."""
-        return frozenset((first, second)) in self._pairs
+        return _pair(first, second) in self._pairs
 
     def cross(self, parents: Sequence[int]) -> None:
         """Note that two variants are parents together, as soon as that is decided."""
         if len(parents) == 2:
-            self._pairs.add(frozenset(parents))
+            self._pairs.add(_pair(*parents))
 
     def duplicate_of(self, identity: str) -> int | None:
         """Return the number of the first variant that is the same program, None if there is none."""
@@ -118,7 +118,8 @@ class State:
         else:
             self._first_scores.extend(math.nan for _ in range(len(self._first_scores), number + 1))
             self._first_scores[number] = cost
-            self._count(variant.birth, gained=cost < self._best_parent(number))
+            best = self.best_parent(number)
+            self._count(variant.birth, gained=best is not None and cost < _average(best))
         self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores))
         return scores
 
@@ -133,13 +134,14 @@ class State:
         first = self._first_scores[number] if number < len(self._first_scores) else math.nan
         return () if math.isnan(first) else (first,)
 
+    def best_parent(self, number: int) -> tuple[float, ...] | None:
+        """Return the scores of the parent with the better average, as costs; None while no parent has one."""
+        known = [scores for parent in self.ancestry.parents(number) if (scores := self.scores(parent))]
+        return min(known, key=_average, default=None)
+
     def posterior(self, standing: Standing) -> Posterior:
         """Return what is believed of a variant's true score."""
         return self.noise.estimate().posterior(standing.scores)
-
-    def _best_parent(self, number: int) -> float:
-        known = [scores for parent in self.ancestry.parents(number) if (scores := self.scores(parent))]
-        return min((math.fsum(scores) / len(scores) for scores in known), default=math.inf)
 
     def _count(self, birth: Birth, *, gained: bool) -> None:
         """Count a trained birth for the share of crossovers; a crossover that found no mate counts as single."""
@@ -166,6 +168,14 @@ class State:
 def homes(birth: Birth, islands: int) -> Sequence[int]:
     """Return the islands that take a scored variant in: the seed lives on all of them, others where they were born."""
     return range(islands) if birth.number == 0 else (birth.island,)
+
+
+def _average(scores: Sequence[float]) -> float:
+    return math.fsum(scores) / len(scores)
+
+
+def _pair(first: int, second: int) -> int:
+    return min(first, second) << 32 | max(first, second)
 
 
 def _key(digest: str) -> int:

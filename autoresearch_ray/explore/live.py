@@ -128,12 +128,12 @@ def line(driver: Driver, ended: Ended) -> str:
 def _change(driver: Driver, ended: Ended) -> str:
     number = ended.variant.birth.number
     score = ended.result.val_bpb if ended.result else None
-    known = [scores for parent in driver.state.ancestry.parents(number) if (scores := driver.state.scores(parent))]
+    scores = driver.state.best_parent(number)
     best = driver.state.best is not None and driver.state.best.number == number
     mark = " best" if best else ""
-    if score is None or not known:
+    if score is None or scores is None:
         return mark
-    parent = driver.state.turn(min(sum(scores) / len(scores) for scores in known))
+    parent = driver.state.turn(sum(scores) / len(scores))
     return f" ({score - parent:+.4f}){mark}"
 
 

@@ -117,6 +117,7 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
         "step_size": FLOAT,
     },
     "experiments": {
+        "purpose": TEXT,  # birth, replicate, challenge, confirmation; null in rows of older engines
         "gpu": TEXT,
         "val_bpb": FLOAT,  # null unless completed
         "holdout_bpb": FLOAT,
@@ -244,6 +245,7 @@ def experiment_row(origin: Origin, experiment: Experiment, result: Result) -> Ro
         "experiment_id": experiment.experiment_id,
         "variant_id": experiment.variant_id,
         "seed": experiment.seed,
+        "purpose": experiment.purpose.value,
         "hardware": result.hardware,
         "node": result.node,
         "gpu": result.gpu,

@@ -9,7 +9,8 @@ from scripted import SEED_SOURCE, ScriptedCluster, bowl, literals
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ClusterError, SeedError
-from autoresearch_ray.evolution.driver import LOST_LIMIT, Driver
+from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.queue import LOST_LIMIT
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.lineage.schema import Origin
@@ -164,6 +165,27 @@ def test_a_variant_that_is_always_lost_ends_as_lost(tmp_path: Path) -> None:
     assert lost
     tries = Counter(row["variant_id"] for row in rows(store, "experiments") if row["status"] == "lost")
     assert set(tries.values()) == {LOST_LIMIT}
+
+
+def test_one_event_that_takes_all_trainings_of_the_seed_does_not_end_the_run(tmp_path: Path) -> None:
+    seen: Counter[str] = Counter()
+
+    def reboot(experiment: Experiment) -> Result:
+        seen[experiment.source] += 1
+        if experiment.source == SEED_SOURCE and seen[experiment.source] <= LOST_LIMIT:
+            return Result(status=Status.LOST, reason="the machine was restarted")
+        return bowl(experiment)
+
+    driver, store = evolve(tmp_path, ScriptedCluster(reboot, slots=4), seed_replicates=LOST_LIMIT)
+    assert len(driver.state.scores(0)) == LOST_LIMIT
+    assert [row["number"] for row in rows(store, "variants")].count(0) == 1
+
+
+def test_an_island_that_never_answers_ends_the_run_with_a_sentence(tmp_path: Path) -> None:
+    cluster = ScriptedCluster()
+    cluster.lose_island_at_mate = set(range(1, 1000))
+    with pytest.raises(ClusterError, match="times in a row without an answer"):
+        evolve(tmp_path, cluster)
 
 
 @pytest.mark.parametrize(("status", "error"), [(Status.CRASHED, SeedError), (Status.LOST, ClusterError)])

@@ -1,0 +1,85 @@
+"""What the driver writes down: one row a birth, one an experiment, events; each folded into the standings at once.
+
+Owns the order of rows that belong together. Does not own the store (lineage/) or what follows from a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from autoresearch_ray.evolution.breeding import idea_of
+from autoresearch_ray.evolution.flight import Ended
+from autoresearch_ray.evolution.memory import Memory
+from autoresearch_ray.evolution.state import State
+from autoresearch_ray.lineage import schema
+from autoresearch_ray.lineage.schema import Origin
+from autoresearch_ray.lineage.store import LineageStore
+from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
+
+
+class Records:
+    """Writes rows and keeps the standings and the memory in step with them.
+
+    Attributes:
+        ended: births and replicates that ended since the list was last cleared.
+        open: numbers of the births that train and have no row yet.
+    """
+
+    def __init__(
+        self, lineage: LineageStore, origin: Origin, state: State, memory: Memory, clock: Callable[[], float]
+    ) -> None:
+        self.ended: list[Ended] = []
+        self.open: set[int] = set()
+        self._lineage = lineage
+        self._origin = origin
+        self._state = state
+        self._memory = memory
+        self._clock = clock
+
+    def now(self) -> datetime:
+        """Return the time on the cluster's clock."""
+        return datetime.fromtimestamp(self._clock(), timezone.utc)
+
+    def reserve(self, birth: Birth) -> None:
+        """Note a birth that is about to be carried out."""
+        self._lineage.reserve(birth)
+
+    def proposed(self, variant: Variant, parents: tuple[int, ...], identity: str) -> None:
+        """Note a variant that will be trained."""
+        self._lineage.propose(variant)
+        self.conceived(variant, parents, identity)
+
+    def conceived(self, variant: Variant, parents: tuple[int, ...], identity: str) -> None:
+        """Take in a variant that will be trained and is noted already."""
+        self._state.conceived(variant.birth.number, parents, identity)
+        self._memory.keep(variant)
+        self.open.add(variant.birth.number)
+
+    def end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
+        """Write the one row of a birth."""
+        row = schema.variant_row(self._origin, variant, status, reason, ast_hash=identity)
+        self._state.born(variant.birth, status, self._lineage.append("variants", row))
+        self.open.discard(variant.birth.number)
+        if status in (Status.REJECTED, Status.OPERATOR_FAILED):
+            self._note(variant, status, reason, None)
+
+    def measured(self, variant: Variant, experiment: Experiment, result: Result) -> tuple[float, ...] | None:
+        """Write the row of an experiment; return all scores of the variant if this one added one."""
+        self._lineage.append("experiments", schema.experiment_row(self._origin, experiment, result))
+        scores = self._state.measured(variant, result)
+        self._note(variant, result.status, result.reason, result)
+        return scores
+
+    def event(self, kind: str, *, variant_id: str | None = None, island: int | None = None, **details: Any) -> None:
+        """Write the row of an event; details must be plain JSON values."""
+        row = schema.event_row(self._origin, kind, self.now(), variant_id=variant_id, island=island, **details)
+        self._lineage.append("events", row)
+
+    def _note(self, variant: Variant, status: Status, reason: str, result: Result | None) -> None:
+        """Keep what ended for the watcher, and for what later prompts say of it."""
+        self.ended.append(Ended(variant, status, reason, result))
+        if variant.birth.number and status is not Status.LOST:
+            noise = self._state.noise.estimate()
+            self._memory.note(idea_of(variant, status, reason, result, self._state, noise))

@@ -93,6 +93,8 @@ class Journal:
 
     def __init__(self, path: Path, file: BinaryIO, size: int, holes: tuple[Damage, ...] = ()) -> None:
         self.path = path
+        self.durable = True
+        """False: appended records outlive the process but perhaps not the machine, as simulations may do with."""
         self.size = size
         """Bytes up to the end of the last whole record."""
         self.holes = holes
@@ -130,7 +132,8 @@ class Journal:
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:]) or 0
-            os.fsync(self._file.fileno())
+            if self.durable:
+                os.fsync(self._file.fileno())
         except OSError:
             self._cut()
             raise

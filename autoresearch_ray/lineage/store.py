@@ -70,8 +70,16 @@ class LineageStore:
     # ------------------------------------------------------------------------------------------------------- opening
 
     @classmethod
-    def create(cls, folder: Path, run: str, *, sealing: Sealing | None = None) -> LineageStore:
+    def create(
+        cls, folder: Path, run: str, *, sealing: Sealing | None = None, durable: bool = True
+    ) -> LineageStore:
         """Start the lineage of a new run in its folder, which is made if it is missing.
+
+        Args:
+            folder: the run's folder.
+            run: its name.
+            sealing: when rows leave the journal.
+            durable: False for simulations, which may lose rows with the machine: `commit` does not wait for the disk.
 
         Raises:
             RunError: the folder holds a run already, or another driver is making one there.
@@ -88,6 +96,7 @@ class LineageStore:
             journal = Journal.create(manifest.journal_path(lineage, _journal_name(0)))
             held = Manifest(run=run, journal=journal.path.name)
             manifest.write(folder, held)
+        journal.durable = durable
         return cls(folder, held, journal, lock, sealing or Sealing())
 
     @classmethod
@@ -304,6 +313,7 @@ class LineageStore:
         old = self._journal
         name = _journal_name(_journal_number(old.path.name) + 1)
         fresh = Journal.create(manifest.journal_path(self._lineage, name), map(_record, self._in_flight.entries()))
+        fresh.durable = old.durable
         self._replace_manifest(
             replace(
                 self._manifest,

@@ -54,7 +54,6 @@ class Records:
     def conceived(self, variant: Variant, parents: tuple[int, ...], identity: str) -> None:
         """Take in a variant that will be trained and is noted already."""
         self._state.conceived(variant.birth.number, parents, identity)
-        self._memory.keep(variant)
         self.open.add(variant.birth.number)
 
     def end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:

@@ -5,6 +5,7 @@ Every commit is one journal record, so a kill keeps all of it or nothing. Does n
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import heapq
 import json
@@ -14,6 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+import pyarrow.compute as pc
 
 from autoresearch_ray.errors import RunError, StorageError
 from autoresearch_ray.lineage import codec, files, manifest, parts, schema
@@ -240,6 +243,24 @@ class LineageStore:
                 dropped = () if bulky else schema.BULKY[recorded.table]
                 row = {name: value for name, value in recorded.row.items() if name not in dropped}
                 yield replace(recorded, row=row)
+
+    def fetch(self, table: TableName, sequence: int) -> Row:
+        """Return one row with all its columns, committed or not, without reading the journal.
+
+        Raises:
+            LookupError: there is no such row, or it lies in a damaged part.
+        """
+        for held in (self._uncommitted, self._committed):
+            found = bisect.bisect_left(held, sequence, key=lambda recorded: recorded.sequence)
+            if found < len(held) and held[found].sequence == sequence:
+                return held[found].row
+        for part in self._manifest.parts_of(table):
+            if part.first_sequence <= sequence <= part.last_sequence:
+                for batch in parts.batches(self._lineage, part, within=(sequence, sequence)):
+                    rows: list[Row] = batch.filter(pc.equal(batch["sequence"], sequence)).to_pylist()
+                    if rows:
+                        return rows[0]
+        raise LookupError(f"{self.folder} has no row {sequence} of {table}")
 
     def _sealed_rows(self, table: TableName, bulky: bool) -> Iterator[Recorded]:
         columns = None if bulky else parts.light_columns(table)

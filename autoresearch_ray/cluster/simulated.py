@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import heapq
 import math
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from hashlib import blake2b
+from statistics import NormalDist
 
 import numpy as np
 
@@ -29,6 +31,9 @@ from autoresearch_ray.training.preflight import Inspected
 from autoresearch_ray.training.trial import Phase
 from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage
 
+Operators = Callable[[Request], Proposal | Failure]
+"""Answers for operators that need no language model."""
+
 EPOCH = 1_800_000_000.0
 """Where the virtual clock starts, in seconds since the epoch."""
 
@@ -36,6 +41,7 @@ _HOLDOUT_OFFSET = 0.01
 _CRASH_PART = 0.2
 _TOKENS = 1000
 _TRAINS = Phase("training")
+_NORMAL = NormalDist()
 _OPERATOR_STREAM, _TRAINING_STREAM = 0, 1
 
 
@@ -100,6 +106,13 @@ def inspected(source: str) -> Inspected:
     return Inspected(None, blake2b(source.encode(), digest_size=16).hexdigest())
 
 
+def _uniforms(seed: int, stream: int, key: int) -> tuple[float, float, float, float]:
+    """Return four numbers in (0, 1) that depend on the arguments alone; a tenth of a generator's cost."""
+    bits = struct.unpack("<4Q", blake2b(f"{seed}/{stream}/{key}".encode(), digest_size=32).digest())
+    first, second, third, fourth = (((each >> 11) + 0.5) * 2.0**-53 for each in bits)
+    return first, second, third, fourth
+
+
 @dataclass(slots=True)
 class _Machine:
     node: Node
@@ -127,19 +140,23 @@ class SimulatedCluster:
         truths: the true score of each variant trained so far, by id; those that crash are missing.
     """
 
-    def __init__(self, world: World, seed: int = 0, *, begins_at: float = 0.0) -> None:
+    def __init__(
+        self, world: World, seed: int = 0, *, begins_at: float = 0.0, operators: Operators = dispatch.propose
+    ) -> None:
         """Start the clock.
 
         Args:
             world: what is simulated.
             seed: of noise, durations, faults and simulated language models.
             begins_at: seconds after the clock's start; nodes that have joined by then are there.
+            operators: makes variants without a language model: the real operators, unless their own cost matters.
         """
         self.world = world
         self.busy_seconds = 0.0
         self.slot_seconds = 0.0
         self.truths: dict[str, float] = {}
         self._seed = seed
+        self._operators = operators
         self._clock = begins_at
         self._batch_until = begins_at
         self._events: list[tuple[float, int, Callable[[], Event | None]]] = []
@@ -207,8 +224,7 @@ class SimulatedCluster:
 
     def propose(self, request: Request) -> None:
         """Let a real operator, or the landscape in the place of a language model, answer in its own time."""
-        rng = np.random.default_rng([self._seed, _OPERATOR_STREAM, request.birth.seed])
-        answer, seconds = self._proposal(request, rng)
+        answer, seconds = self._proposal(request)
         begins = max(self._clock, self._askers[0])
         heapq.heapreplace(self._askers, begins + seconds)
         self._at(begins + seconds, partial(Proposed, request.birth, answer))
@@ -324,9 +340,8 @@ class SimulatedCluster:
     def _result(self, experiment: Experiment, node: Node) -> Result:
         """Decide how an experiment ends: by its own seed, whenever and wherever it runs; the node decides how fast."""
         world = self.world
-        rng = np.random.default_rng([self._seed, _TRAINING_STREAM, experiment.seed])
-        fate = rng.random()
-        duration, noise, holdout_noise = rng.normal(size=3).tolist()
+        fate, *chances = _uniforms(self._seed, _TRAINING_STREAM, experiment.seed)
+        duration, noise, holdout_noise = map(_NORMAL.inv_cdf, chances)
         slow = node.slowdown if self._clock >= node.slows_at else 1.0
         seconds = world.experiment_seconds * math.exp(world.spread * duration) * slow
         score = world.landscape.score(experiment.source)
@@ -350,15 +365,17 @@ class SimulatedCluster:
             node=node.name,
         )
 
-    def _proposal(self, request: Request, rng: np.random.Generator) -> tuple[Proposal | Failure, float]:
+    def _proposal(self, request: Request) -> tuple[Proposal | Failure, float]:
         """Return the answer and the seconds that it takes."""
-        world = self.world
-        duration = math.exp(world.spread * rng.normal())
-        if request.birth.operator is not Operator.MUTATION:
-            return dispatch.propose(request), world.offline_seconds * duration
+        world, birth = self.world, request.birth
+        fate, chance, *_ = _uniforms(self._seed, _OPERATOR_STREAM, birth.seed)
+        duration = math.exp(world.spread * _NORMAL.inv_cdf(chance))
+        if birth.operator is not Operator.MUTATION:
+            return self._operators(request), world.offline_seconds * duration
         usage = Usage(tokens_in=_TOKENS, tokens_out=_TOKENS, usd=world.model_usd)
-        if rng.random() < world.model_failures:
+        if fate < world.model_failures:
             return Failure("The simulated model gave no usable reply.", usage), world.model_seconds * duration
+        rng = np.random.default_rng([self._seed, birth.seed])
         answer = world.landscape.propose(request.parents[0].variant.source, rng)
         return replace(answer, usage=usage), world.model_seconds * duration
 

@@ -5,6 +5,7 @@ Does not own when births happen (pacing.py, driver.py) or how an operator works 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ TOURNAMENT, CHOICE, TRAINING = 0, 1, 2
 
 def entropy(seed: int, number: int, stream: int) -> int:
     """Return 63 random bits that depend on the run's seed, a birth's number and a stream, and on nothing else."""
-    sequence = np.random.SeedSequence([seed, number, stream])
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+    digest = hashlib.blake2b(f"{seed}/{number}/{stream}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
 
 
 def conceive(

@@ -59,6 +59,15 @@ class Noise:
         return Posterior(self.mean + weight * (average - self.mean), self.sigma * math.sqrt(weight / count), count)
 
 
+    def expected(self, scores: Sequence[float]) -> float:
+        """Return the mean of `posterior`, which is all that a ranking asks for."""
+        count = len(scores)
+        if count == 0:
+            return self.mean
+        average = scores[0] if count == 1 else math.fsum(scores) / count
+        return self.mean + count / (count + (self.sigma / self.sd) ** 2) * (average - self.mean)
+
+
 class NoiseEstimator:
     """A running `Noise`: constant time an observation, and memory bounded whatever the run's length.
 

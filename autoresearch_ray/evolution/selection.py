@@ -52,4 +52,4 @@ def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.rando
 
 
 def _mean(member: Member, noise: Noise) -> float:
-    return noise.posterior(member.scores).mean if member.scores else math.inf
+    return noise.expected(member.scores) if member.scores else math.inf

@@ -253,6 +253,8 @@ class Driver:
 
     def _language(self) -> bool:
         """Whether the next birth may ask a language model; those that ask already are counted at their dearest."""
+        if not self.config.llm.models:
+            return False
         asking = sum(request.language for request in self._proposing.values())
         asking += sum(birth.operator is Operator.MUTATION for birth in self.islands.asked)
         return self.availability.now(self.cluster.now(), self.ledger, asking)
@@ -309,6 +311,8 @@ class Driver:
             facts=self._facts if language else (),
             contract=self._contract,
             language=language,
+            trials=self.records.trials.window() if birth.operator is Operator.PARAMETERS else (),
+            sigma=noise.sigma,
         )
         self._proposing[birth.number] = request
         self._asked_at[birth.number] = self.cluster.now()
@@ -332,7 +336,8 @@ class Driver:
         if reason or found.identity is None:
             self._give_up(variant, found.identity, Status.REJECTED, reason or "the source does not parse")
             return
-        self.records.proposed(variant, tuple(parent.birth.number for parent in parents), found.identity)
+        numbers = tuple(parent.birth.number for parent in parents)
+        self.records.proposed(variant, numbers, found.identity, answer.literals)
         self.queue.enqueue(variant, found.identity)
 
     def _give_up(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:

@@ -67,6 +67,9 @@ def resume(driver: Driver) -> None:
 
 def _restore(driver: Driver, before: Replayed) -> None:
     driver.take_up(before.state)
+    for variant, status in before.recent:
+        driver.records.trials.begun(variant.birth.number, variant.source)
+        driver.records.trials.ended(variant.birth.number, status)
     driver.queue.trainings = before.trainings
     driver.islands = Archipelago(driver.cluster, driver.config, before.state, before.capacities)
     driver.ledger = Ledger(Limits.of(driver.config), before.spent)

@@ -13,9 +13,11 @@ from autoresearch_ray.evolution.breeding import idea_of
 from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.state import State
+from autoresearch_ray.evolution.trials import Trials
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
+from autoresearch_ray.operators.tunables import Literals
 from autoresearch_ray.variant import Birth, Experiment, Result, Status, Variant
 
 
@@ -25,11 +27,13 @@ class Records:
     Attributes:
         ended: births and replicates that ended since the list was last cleared.
         open: numbers of the births that train and have no row yet.
+        trials: what the operator `parameters` learns from.
     """
 
     def __init__(
         self, lineage: LineageStore, origin: Origin, state: State, memory: Memory, clock: Callable[[], float]
     ) -> None:
+        self.trials = Trials(state)
         self.ended: list[Ended] = []
         self.open: set[int] = set()
         self._lineage = lineage
@@ -46,13 +50,18 @@ class Records:
         """Note a birth that is about to be carried out."""
         self._lineage.reserve(birth)
 
-    def proposed(self, variant: Variant, parents: tuple[int, ...], identity: str) -> None:
-        """Note a variant that will be trained."""
+    def proposed(
+        self, variant: Variant, parents: tuple[int, ...], identity: str, literals: Literals | None = None
+    ) -> None:
+        """Note a variant that will be trained, with its literals if somebody has looked already."""
         self._lineage.propose(variant)
-        self.conceived(variant, parents, identity)
+        self.conceived(variant, parents, identity, literals)
 
-    def conceived(self, variant: Variant, parents: tuple[int, ...], identity: str) -> None:
+    def conceived(
+        self, variant: Variant, parents: tuple[int, ...], identity: str, literals: Literals | None = None
+    ) -> None:
         """Take in a variant that will be trained and is noted already."""
+        self.trials.begun(variant.birth.number, literals or variant.source)
         self._state.conceived(variant.birth.number, parents, identity)
         self.open.add(variant.birth.number)
 
@@ -61,6 +70,7 @@ class Records:
         row = schema.variant_row(self._origin, variant, status, reason, ast_hash=identity)
         self._state.born(variant.birth, status, self._lineage.append("variants", row))
         self.open.discard(variant.birth.number)
+        self.trials.ended(variant.birth.number, status)
         if status in (Status.REJECTED, Status.OPERATOR_FAILED):
             self._note(variant, status, reason, None)
 
@@ -68,6 +78,8 @@ class Records:
         """Write the row of an experiment; return all scores of the variant if this one added one."""
         self._lineage.append("experiments", schema.experiment_row(self._origin, experiment, result))
         scores = self._state.measured(variant, result)
+        if scores:
+            self.trials.scored(variant.birth.number)
         self._note(variant, result.status, result.reason, result)
         return scores
 

@@ -5,6 +5,7 @@ Owns the fold over stored rows. Does not own what a row means to the standings (
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,6 +13,7 @@ from datetime import datetime
 from autoresearch_ray.evolution.flight import Trainings
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.state import State, homes
+from autoresearch_ray.evolution.trials import WINDOW
 from autoresearch_ray.ledger import Spent
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.schema import Row
@@ -35,6 +37,8 @@ class Replayed:
     """Of the next birth."""
     numbers: dict[str, int]
     """The number of every birth that has ended, and of the seed, by variant id."""
+    recent: list[tuple[Variant, Status]]
+    """The latest births that were trained, with their sources."""
     trainings: Trainings
     """Those so far of the seed and of each variant that has not ended."""
 
@@ -69,6 +73,7 @@ class _Fold:
         self._capacities: list[int] = []
         self._islands: list[Island] = []
         self._trainings = Trainings()
+        self._recent: deque[tuple[Variant, Status]] = deque(maxlen=WINDOW)
         self._spent = Spent()
         self._sitting: datetime | None = None
         self._last: datetime | None = None
@@ -98,6 +103,7 @@ class _Fold:
             spent=replace(self._spent, births=len(numbers - {0}), hours=self._seconds / 3600),
             next_number=max(numbers, default=0) + 1,
             numbers=self._numbers,
+            recent=self._with_sources(),
             trainings=self._trainings,
         )
 
@@ -110,6 +116,7 @@ class _Fold:
             self._state.conceived(variant.birth.number, parents, row["ast_hash"])
         self._state.born(variant.birth, status, sequence)
         self._pay(variant.usage)
+        self._recent.append((variant, status))
         if status is Status.COMPLETED and variant.birth.number:
             kept = self._scored_again if variant.variant_id in self._replicated else self._unscored
             kept[variant.variant_id] = variant
@@ -175,6 +182,16 @@ class _Fold:
         rows = fetch(self._lineage.folder, "variants", wanted, ["variant_id", "source"])
         sources = {row["variant_id"]: row["source"] for row in rows.values()}
         return [[_filled(member, sources) for member in island.members] for island in self._islands]
+
+    def _with_sources(self) -> list[tuple[Variant, Status]]:
+        wanted = [self._state.sequence(variant.birth.number) for variant, _ in self._recent]
+        rows = fetch(self._lineage.folder, "variants", wanted, ["variant_id", "source"])
+        sources = {row["variant_id"]: row["source"] for row in rows.values() if row["source"]}
+        return [
+            (replace(variant, source=sources[variant.variant_id]), status)
+            for variant, status in self._recent
+            if variant.variant_id in sources and status is not Status.REJECTED
+        ]
 
     def _pay(self, usage: Usage) -> None:
         spent = self._spent

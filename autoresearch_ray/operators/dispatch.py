@@ -5,12 +5,12 @@ Owns nothing else: choosing the operator and the parents is the driver's.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 import numpy as np
 
-from autoresearch_ray.operators import crossover, mutation, parameters
+from autoresearch_ray.operators import crossover, mutation, parameters, tunables
 from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.ensemble import CallFailed, total
 from autoresearch_ray.operators.mutation import Asks
@@ -42,7 +42,15 @@ def propose(request: Request, asks: Whoever = None, aids: Aids | None = None) ->
     Raises:
         ValueError: the operator cannot work with so many parents, or needs a language model.
     """
-    aids = aids or Aids()
+    answer = _carried_out(request, asks, aids or Aids())
+    if isinstance(answer, Failure):
+        return answer
+    with suppress(SyntaxError):  # the look at the source will say so
+        return replace(answer, literals=tunables.read(answer.source))
+    return answer
+
+
+def _carried_out(request: Request, asks: Whoever, aids: Aids) -> Proposal | Failure:
     rng = np.random.default_rng([request.birth.seed, _STREAM])
     aids.remembered.hear(request.ideas)
     if asks is None or not _asks(request, aids, rng):
@@ -77,7 +85,7 @@ def _offline(request: Request, operator: Operator, rng: np.random.Generator, aid
     answer: Proposal | Failure = Failure("")
     for _ in range(_DRAWS if aids.builds_everything else 1):
         if operator is Operator.PARAMETERS and len(parents) == 1:
-            answer = parameters.mutate(parents[0], rng)
+            answer = parameters.propose(request, rng)
         elif operator is Operator.CROSSOVER and len(parents) == 2 and request.ancestor is not None:
             answer = crossover.merge(parents[0], parents[1], request.ancestor, rng)
         else:

@@ -1,129 +1,249 @@
-"""The operator `parameters`: random steps on a few numeric literals of one parent, their size inherited and mutated.
+"""The operator `parameters`: sets the literals of one parent where a surrogate of all recent trainings expects most.
 
-An evolution strategy with one log-normally self-adapted step size (Schwefel; Beyer and Schwefel 2002). Does not own
-what a literal is or how it is written (tunables.py).
+Thompson sampling in a trust region (Eriksson and others: TuRBO, NeurIPS 2019) around the best setting known. Owns what
+is asked of the surrogate. Does not own its numerics (surrogate.py) or steps without experience (steps.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from autoresearch_ray.operators import steps
+from autoresearch_ray.operators.coordinates import CATEGORY_DISTANCE, Points, Space
 from autoresearch_ray.operators.proposal import Failure, Proposal
-from autoresearch_ray.operators.tunables import LARGEST, Kind, Tunable, Value, find, is_layers, render, tidy, write
+from autoresearch_ray.operators.request import Request, Trial
+from autoresearch_ray.operators.surrogate import Array, Data, Fit, Path, Surrogate, fit
+from autoresearch_ray.operators.tunables import Tunable, Value, find, read, render, write
 from autoresearch_ray.variant import Variant
 
-FIRST_STEP_SIZE = 0.3
-"""Standard deviation of the log step of a lineage's first child. The steps on constants that autoresearch kept have a
-median of 0.34: half as much again, a third less."""
-STEP_SIZES = (0.05, 1.0)
-"""Bounds of the step size; below, no step could be told from the noise of training."""
+LEAST_SCORED = 3
+"""With fewer scored trials there is nothing to learn from, and literals are scattered at random."""
+MOST_FITTED = 160
+"""Trials that the surrogate is conditioned on: those nearest to the parent, and the latest. It costs their cube."""
 
-_LOG_STEP_BOUNDS = (0.03, math.log(3))
-_SCALE_BOUNDS = (1e-30, float(LARGEST))
-_UNIT_BOUNDS = (1e-6, 1 - 1e-6)
-_LEAVING_ZERO = (1e-3, 1e-1)
+_LATEST = 60
+_MOST_FOR_LENGTHS = 100
+_RADII = (0.25, 1.2)
+_CANDIDATES = 200
+_SPARSITY = (0.1, 0.3, 1.0)
+_DESCENTS = 3
+_SCATTER = 0.3
+_FORGONE = 0.1
+_SHOWN = 6
+_INFEASIBLE = 1e3
 
 
-def mutate(parent: Variant, rng: np.random.Generator) -> Proposal | Failure:
-    """Step a few literals of the parent: one half of the time, two a quarter, and so on.
+def propose(request: Request, rng: np.random.Generator) -> Proposal | Failure:
+    """Set literals of the parent; at random while too little has been scored.
 
-    The step size is inherited, mutated first and then used, so that a child which survives has proved it. Each chosen
-    literal really changes, keeps its type and sign, and stays where its `Kind` allows. Zero is left for a small
-    magnitude (1 for an integer), and no step returns to it: only a crossover can bring a zero back, from a relative
-    that still has it.
+    Args:
+        request: the birth's parent, and the trials to learn from. Those of other structures count as well: a literal
+            that the parent lacks is ignored, and each structure has an offset of its own.
+        rng: everything random about it.
     """
+    parent = request.parents[0].variant
     try:
         tunables = find(parent.source)
     except SyntaxError as error:
         return Failure(f"The parent does not parse: {error.msg}.")
     if not tunables:
-        return Failure("The parent has no ALL_CAPS literal to step.")
-    step_size = _mutated_step_size(parent.step_size, len(tunables), rng)
-    chosen = np.sort(rng.permutation(len(tunables))[: rng.geometric(0.5)])
-    texts, changes = {}, []
-    for tunable in (tunables[index] for index in chosen):
-        text = render(tunable, step(tunable, step_size, rng))
-        texts[tunable.key] = text
-        changes.append(f"{tunable.key} {tunable.text} -> {text}")
-    return Proposal(write(parent.source, tunables, texts), ", ".join(changes), step_size=step_size)
+        return Failure("The parent has no ALL_CAPS literal to set.")
+    scored = [trial for trial in request.trials if trial.cost is not None]
+    if len(scored) < LEAST_SCORED or min(_costs(scored)) == max(_costs(scored)):
+        return scatter(parent, tunables, rng)
+    known = _known(parent, tunables, request)
+    setting = _chosen(known, rng)
+    if setting == known.own or setting in known.tried:
+        return steps.mutate(parent, rng)
+    return _written(parent, tunables, setting)
 
 
-def step(tunable: Tunable, step_size: float, rng: np.random.Generator) -> Value:
-    """Return another value for a literal: of its type, never the same, about `step_size` (log scale) away.
-
-    Steps of less than 3 % are taken as 3 %, so that they survive rounding to three digits; none exceeds a factor of
-    three, except that integers move by at least one and powers of two by exactly a factor of two.
-    """
-    value = tunable.value
-    if tunable.kind is Kind.CHOICE:
-        others = [choice for choice in tunable.choices if choice != value]
-        return others[rng.integers(len(others))]
-    if isinstance(value, bool):
-        return not value
-    assert not isinstance(value, str)
-    draw = rng.normal()
-    delta = math.copysign(np.clip(abs(step_size * draw), *_LOG_STEP_BOUNDS), draw)
-    if value == 0:
-        return 1 if isinstance(value, int) else _leave_zero(rng)
-    if isinstance(value, int):
-        move = _double if tunable.kind is Kind.DOUBLING else _counter(is_layers(tunable.name))
-        magnitude: float = _moved(move, abs(value), delta)
-        return int(math.copysign(magnitude, value))
-    if tunable.kind is Kind.UNIT:
-        return tidy(1 - _leave_zero(rng), Kind.UNIT) if value == 1 else _moved(_shift_log_odds, value, delta)
-    return math.copysign(_moved(_scale, abs(value), delta), value)
+def scatter(parent: Variant, tunables: Sequence[Tunable], rng: np.random.Generator) -> Proposal:
+    """Step half of the parent's literals, at least two, all at once: each such trial tells about all of them."""
+    count = min(len(tunables), max(2, math.ceil(len(tunables) / 2)))
+    chosen = rng.choice(len(tunables), size=count, replace=False)
+    return _written(parent, tunables, {tunables[at].key: steps.step(tunables[at], _SCATTER, rng) for at in chosen})
 
 
-def _mutated_step_size(inherited: float | None, dimensions: int, rng: np.random.Generator) -> float:
-    learning_rate = min(0.5, 1 / math.sqrt(dimensions))
-    step_size = (inherited or FIRST_STEP_SIZE) * math.exp(learning_rate * rng.normal())
-    return float(np.clip(step_size, *STEP_SIZES))
+@dataclass(frozen=True)
+class _Known:
+    """What is known, as points around the parent."""
+
+    space: Space
+    data: Data
+    """Scored trials, then those in flight, whose costs mean nothing yet."""
+    scored: int
+    """How many of the data are scored."""
+    failed: Points
+    structure: int
+    own: Mapping[str, Value]
+    tried: Sequence[Mapping[str, Value]]
+    """Settings tried in the parent's structure."""
 
 
-def _moved(move: Callable[[float, float], float], value: float, delta: float) -> float:
-    """Move by `delta`, or the other way where a bound forbids it."""
-    moved = move(value, delta)
-    return moved if moved != value else move(value, -delta)
+def _known(parent: Variant, tunables: Sequence[Tunable], request: Request) -> _Known:
+    own = read(parent.source)
+    space = Space.of(tunables, (trial.literals.settings for trial in request.trials))
+    scored = _nearest([trial for trial in request.trials if trial.cost is not None], space)
+    flying = [trial for trial in request.trials if trial.cost is None and not trial.failed][-MOST_FITTED // 2 :]
+    structures = {own.structure: 0}
+    for trial in (*scored, *flying):
+        structures.setdefault(trial.literals.structure, len(structures))
+    working = {trial.literals.structure for trial in scored}
+    failed = [trial for trial in request.trials if trial.failed and trial.literals.structure in working]
+    costs = _warped(np.array(_costs(scored)))
+    spread = max(float(costs.std()), 1e-12)
+    counts = np.array([trial.count for trial in scored] + [1] * len(flying))
+    data = Data(
+        points=np.array([space.point(trial.literals.settings) for trial in (*scored, *flying)]),
+        costs=np.r_[(costs - costs.mean()) / spread, np.zeros(len(flying))],
+        noise=((request.sigma or 0.1 * spread) / spread) ** 2 / counts + 1e-6,
+        structures=np.array([structures[trial.literals.structure] for trial in (*scored, *flying)]),
+    )
+    return _Known(
+        space=space,
+        data=data,
+        scored=len(scored),
+        failed=np.array([space.point(trial.literals.settings) for trial in failed]).reshape(-1, len(space.axes)),
+        structure=0,
+        own=own.settings,
+        tried=[trial.literals.settings for trial in request.trials if trial.literals.structure == own.structure],
+    )
 
 
-def _double(value: float, delta: float) -> float:
-    if delta > 0:
-        return value * 2 if value * 2 <= LARGEST else value
-    return max(value // 2, 1)
+def _nearest(scored: list[Trial], space: Space) -> list[Trial]:
+    """Return at most `MOST_FITTED` trials, in their order: the latest, and those nearest to the parent."""
+    if len(scored) <= MOST_FITTED:
+        return scored
+    older, latest = scored[:-_LATEST], scored[-_LATEST:]
+    here = space.here
+    distances = [float(np.abs(space.point(trial.literals.settings) - here).sum()) for trial in older]
+    kept = sorted(np.argsort(distances, kind="stable")[: MOST_FITTED - _LATEST])
+    return [*(older[at] for at in kept), *latest]
 
 
-def _counter(layers: bool) -> Callable[[float, float], float]:
-    """Return the step of an integer: in whole quanta, so that 384 stays a multiple of 64 and divisible into heads."""
-
-    def move(value: float, delta: float) -> float:
-        quantum = 1 if layers else _quantum(int(value))
-        moved = round(value * math.exp(delta) / quantum) * quantum
-        if moved == value:
-            moved = int(value + math.copysign(quantum, delta))
-        return moved if 1 <= moved <= LARGEST else value
-
-    return move
+def _warped(costs: Array) -> Array:
+    """Return the costs, those far above the median drawn in: how bad a bad one is says little about the good ones."""
+    best = costs.min()
+    reach = 2 * max(float(np.median(costs)) - best, 1e-12)
+    excess = np.maximum(costs - best - reach, 0.0)
+    return np.asarray(best + np.minimum(costs - best, reach) + 0.5 * reach * np.log1p(excess / reach))
 
 
-def _quantum(value: int) -> int:
-    """Return the largest power of two that divides a value and is at most a quarter of it (at least 1)."""
-    quantum = value & -value
-    while quantum > 1 and quantum > value / 4:
-        quantum //= 2
-    return quantum
+def _chosen(known: _Known, rng: np.random.Generator) -> dict[str, Value]:
+    """Return the setting at which a function drawn from the surrogate is lowest within a trust region."""
+    covariance = fit(_first(known.data, known.scored, _MOST_FOR_LENGTHS))
+    surrogate = _conditioned(known, covariance)
+    points = np.vstack([known.space.here, known.data.points[: known.scored]])
+    centre = points[int(np.argmin(surrogate.mean(points)))]
+    path = surrogate.sample(rng.uniform(), rng)
+    feasible = _Feasible(known, covariance)
+    low, high = _region(known.space, centre, math.exp(rng.uniform(*np.log(_RADII))))
+    best = _minimum(path, feasible, centre, low, high, rng)
+    best = _settled(known.space, path, feasible, best)
+    return _simplified(known, path, feasible, best)
 
 
-def _scale(value: float, delta: float) -> float:
-    return float(np.clip(tidy(value * math.exp(delta), Kind.SCALE), *_SCALE_BOUNDS))
+def _conditioned(known: _Known, covariance: Fit) -> Surrogate:
+    """Return the surrogate that takes trials in flight to score what is expected of them, so that births spread out."""
+    surrogate = Surrogate(_first(known.data, known.scored), covariance, known.structure)
+    if known.scored == len(known.data.costs):
+        return surrogate
+    expected = surrogate.mean(known.data.points[known.scored :])
+    costs = np.r_[known.data.costs[: known.scored], expected]
+    data = Data(known.data.points, costs, known.data.noise, known.data.structures)
+    return Surrogate(data, covariance, known.structure)
 
 
-def _shift_log_odds(value: float, delta: float) -> float:
-    odds = value / (1 - value) * math.exp(delta)
-    return tidy(float(np.clip(odds / (1 + odds), *_UNIT_BOUNDS)), Kind.UNIT)
+def _first(data: Data, count: int, most: int | None = None) -> Data:
+    """Return the first `count` of the data, and of these the last `most`."""
+    part = slice(max(0, count - most) if most else 0, count)
+    return Data(data.points[part], data.costs[part], data.noise[part], data.structures[part])
 
 
-def _leave_zero(rng: np.random.Generator) -> float:
-    return tidy(math.exp(rng.uniform(*np.log(_LEAVING_ZERO))), Kind.SCALE)
+class _Feasible:
+    """Where trainings do not fail, as far as failures so far tell: a kernel regression on 1 and -1, leaning to 1."""
+
+    def __init__(self, known: _Known, covariance: Fit) -> None:
+        self._covariance = covariance
+        self._points = np.vstack([known.data.points[: known.scored], known.failed])
+        labels = np.r_[np.full(known.scored, 0.5), np.full(len(known.failed), -1.5)]
+        correlation = covariance.correlation(self._points, self._points)
+        self._weights = np.linalg.solve(correlation + 0.1 * np.eye(len(labels)), labels)
+        self._any = len(known.failed) > 0
+
+    def penalty(self, points: Points) -> Array:
+        """Return what is added to values: nothing, or a lot where a failure is more likely than not."""
+        if not self._any:
+            return np.zeros(len(points))
+        expected = 0.5 + self._covariance.correlation(points, self._points) @ self._weights
+        return np.asarray(np.where(expected < 0, _INFEASIBLE, 0.0))
+
+
+def _region(space: Space, centre: Points, radius: float) -> tuple[Points, Points]:
+    """Return the corners of the trust region: far enough along each axis that another value can be reached."""
+    reach = np.array([max(radius, 1.02 * axis.least(at)) for axis, at in zip(space.axes, centre, strict=True)])
+    choices = np.array([axis.alternative is not None for axis in space.axes])
+    return np.where(choices, 0.0, centre - reach), np.where(choices, CATEGORY_DISTANCE, centre + reach)
+
+
+def _minimum(
+    path: Path, feasible: _Feasible, centre: Points, low: Points, high: Points, rng: np.random.Generator
+) -> Points:
+    """Return the best of some random points near the centre, and of descents from the best of them."""
+    shape = (_CANDIDATES, len(centre))
+    moved = rng.random(shape) < rng.choice(_SPARSITY, size=(_CANDIDATES, 1))
+    candidates = np.where(moved, rng.uniform(low, high, shape), np.clip(centre, low, high))
+    values = path.values(candidates) + feasible.penalty(candidates)
+    order = np.argsort(values)[:_DESCENTS]
+    best, lowest = candidates[order[0]], float(values[order[0]])
+    for start in candidates[order]:
+        found, value = path.descend(start, low, high)
+        value += float(feasible.penalty(found[None])[0])
+        if value < lowest:
+            best, lowest = found, value
+    return best
+
+
+def _settled(space: Space, path: Path, feasible: _Feasible, point: Points) -> Points:
+    """Return the best allowed setting near a point: discrete literals take whatever near value suits the others."""
+    point = space.point(space.setting(point))
+    for index, axis in enumerate(space.axes):
+        if axis.discrete:
+            options = np.array([point, *space.neighbours(index, point)])
+            point = options[int(np.argmin(path.values(options) + feasible.penalty(options)))]
+    return point
+
+
+def _simplified(known: _Known, path: Path, feasible: _Feasible, point: Points) -> dict[str, Value]:
+    """Return the setting without the changes that matter least: together they may bring a tenth of the gain."""
+    setting = known.space.setting(point)
+    changed = [key for key, value in setting.items() if value != known.own[key]]
+    if not changed:
+        return setting
+    without = np.array([known.space.point({**setting, key: known.own[key]}) for key in changed])
+    values = path.values(without) + feasible.penalty(without)
+    here, there = (float(path.values(at[None])[0]) for at in (known.space.here, point))
+    budget = _FORGONE * max(here - there, 0.0)
+    for at in np.argsort(values):
+        budget -= max(float(values[at]) - there, 0.0)
+        if budget < 0 or sum(setting[key] != known.own[key] for key in changed) == 1:
+            break
+        setting[changed[at]] = known.own[changed[at]]
+    return setting
+
+
+def _written(parent: Variant, tunables: Sequence[Tunable], setting: Mapping[str, Value]) -> Proposal:
+    changed = [tunable for tunable in tunables if setting.get(tunable.key, tunable.value) != tunable.value]
+    texts = {tunable.key: render(tunable, setting[tunable.key]) for tunable in changed}
+    said = [f"{tunable.key} {tunable.text} -> {texts[tunable.key]}" for tunable in changed]
+    more = [f"and {len(said) - _SHOWN} more"] if len(said) > _SHOWN else []
+    return Proposal(write(parent.source, tunables, texts), ", ".join(said[:_SHOWN] + more))
+
+
+def _costs(scored: Sequence[Trial]) -> list[float]:
+    return [trial.cost for trial in scored if trial.cost is not None]

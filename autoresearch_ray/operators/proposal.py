@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from autoresearch_ray.operators.tunables import Literals
 from autoresearch_ray.variant import Operator, Usage
 
 
@@ -32,6 +33,8 @@ class Proposal:
     """Why no language model was asked, or none answered, although one should have been."""
     notes: str | None = None
     """What a reflection before it wrote down; None: there was none."""
+    literals: Literals | None = None
+    """Its literals, for those that learn from them; None where nobody has looked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from autoresearch_ray.operators.tunables import Literals
 from autoresearch_ray.variant import Birth, Status, Variant
 
 
@@ -80,6 +81,19 @@ class Crash:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """The literals of a variant that was trained, or is being trained, and what came of it."""
+
+    literals: Literals
+    cost: float | None = None
+    """Mean score, negated where higher is better; None: in flight, or it failed."""
+    count: int = 0
+    """Trainings behind the cost."""
+    failed: bool = False
+    """It crashed or ran out of time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Everything that one prompt is made of."""
 
@@ -95,6 +109,10 @@ class Request:
     facts: tuple[str, ...]
     """Plain sentences on budget, hardware and limits."""
     contract: Contract = Contract()
+    trials: tuple[Trial, ...] = ()
+    """`parameters` only: recent trainings and the best ones, oldest first; at most a few hundred."""
+    sigma: float | None = None
+    """Standard deviation of one score about a variant's true one; None: not known."""
     language: bool = True
     """False: answer offline, because no language model is configured, can be paid or answers."""
     crash: Crash | None = None

@@ -7,6 +7,7 @@ crossover.py).
 from __future__ import annotations
 
 import ast
+import hashlib
 import math
 import re
 from collections import Counter
@@ -64,6 +65,16 @@ class Tunable:
         return self.name if self.index is None else f"{self.name}[{self.index}]"
 
 
+@dataclass(frozen=True, slots=True)
+class Literals:
+    """What of a program its literals are, and what it is without them."""
+
+    settings: Mapping[str, Value]
+    """Values by key."""
+    structure: str
+    """The same for programs that differ in nothing but their literals' values."""
+
+
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _LISTED = re.compile(r"[ \t]*#[ \t]*one of:[ \t]*(?P<items>.*)", re.IGNORECASE)
 _ITEM = re.compile(r"""(["']?)(?P<text>[A-Za-z0-9_.+/-]+)\1(?![A-Za-z0-9_.+/"'-])""")
@@ -95,6 +106,14 @@ def find(source: str) -> list[Tunable]:
         return list(_find(parse(source).body, _Spans(source)))
     except (ValueError, RecursionError, MemoryError) as error:
         raise SyntaxError(f"source cannot be parsed: {error}") from error
+
+
+def read(source: str) -> Literals:
+    """Return a program's literals (Raises SyntaxError: it does not parse)."""
+    tunables = find(source)
+    rest = write(source, tunables, {tunable.key: "" for tunable in tunables})
+    structure = hashlib.blake2b(rest.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    return Literals({tunable.key: tunable.value for tunable in tunables}, structure)
 
 
 def write(source: str, tunables: Iterable[Tunable], texts: Mapping[str, str]) -> str:
@@ -136,6 +155,17 @@ def tidy(value: float, kind: Kind) -> float:
     if kind is Kind.UNIT and 0.5 < value < 1:
         return round(value, 2 - math.floor(math.log10(1 - value)))
     return float(f"{value:.3g}")
+
+
+def quantum(value: int) -> int:
+    """Return the step of a count: the largest power of two that divides it and is at most a quarter of it, at least 1.
+
+    So 384 stays a multiple of 64 and divisible into heads.
+    """
+    step = value & -value
+    while step > 1 and step > value / 4:
+        step //= 2
+    return max(step, 1)
 
 
 def words(name: str) -> list[str]:

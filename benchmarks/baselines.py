@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 import numpy as np
 
 from autoresearch_ray.cluster.landscape import Landscape
-from autoresearch_ray.operators import crossover, parameters
+from autoresearch_ray.operators import crossover, steps
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.variant import Birth, Operator, Variant
 
@@ -74,7 +74,7 @@ class Trainer:
         """Train a proposal from one parent."""
         numbers = not self.landscape.parts or (self.landscape.literals and self.rng.random() < NUMBERS)
         if numbers:
-            return self._answer(parameters.mutate(parent, self.rng), parent)
+            return self._answer(steps.mutate(parent, self.rng), parent)
         return self._answer(self.landscape.propose(parent.source, self.rng), parent)
 
     def cross(self, first: Variant, second: Variant, ancestor: Variant) -> Tried | None:

@@ -200,7 +200,8 @@ def _minimum(
     candidates = np.where(moved, rng.uniform(low, high, shape), np.clip(centre, low, high))
     values = path.values(candidates) + feasible.penalty(candidates)
     order = np.argsort(values)[:_DESCENTS]
-    best, lowest = candidates[order[0]], float(values[order[0]])
+    best: Points = candidates[order[0]]
+    lowest = float(values[order[0]])
     for start in candidates[order]:
         found, value = path.descend(start, low, high)
         value += float(feasible.penalty(found[None])[0])

@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autoresearch_ray.lineage.run import Run
 
+import os
+
+# The engine's matrices are small: BLAS threads that wait for each other on busy cores would take fifty times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 __version__ = "0.1.0"
 
 

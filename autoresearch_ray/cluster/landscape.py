@@ -129,7 +129,7 @@ class Landscape:
             return Failure("The parent has no part to exchange.")
         effects = self._effects
         deltas = np.array([effects[name][alternative] - effects[name][chosen[name]] for name, alternative in edits])
-        weights = np.exp(np.clip(-deltas / self.taste, -1.6, 1.6))
+        weights = np.exp(np.clip(np.clip(-deltas, -1.0, 1.0) / self.taste, -1.6, 1.6))
         name, alternative = edits[rng.choice(len(edits), p=weights / weights.sum())]
         old, new = f'use("{name}", "{chosen[name]}")', f'use("{name}", "{alternative}")'
         return Proposal(source.replace(old, new), f"{name}: {chosen[name]} -> {alternative}", model="simulated")

@@ -12,12 +12,12 @@ import pytest
 import ray
 import ray.exceptions
 from doubles import ScriptedTrainer
-from events import events_until, experiment, final, trains
+from events import experiment, final
 
 from autoresearch_ray.cluster import ray as ray_room
 from autoresearch_ray.cluster.ray import RayCluster, Slot
 from autoresearch_ray.errors import ClusterError
-from autoresearch_ray.evolution.cluster import Emigrated, IslandLost, Mated, Measured, Progressed, Proposed
+from autoresearch_ray.evolution.cluster import Proposed
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.noise import Noise
 from autoresearch_ray.operators.proposal import Failure, Proposal
@@ -52,14 +52,6 @@ def test_slots_are_what_the_cores_allow_up_to_the_limit(cluster: RayCluster) -> 
     assert cluster.slots == min(2, os.cpu_count() or 1)
 
 
-def test_a_training_reports_progress_and_then_its_result(cluster: RayCluster) -> None:
-    cluster.train(experiment("a-0", "score 1.25"))
-    seen = events_until(cluster, lambda seen: bool(seen) and isinstance(seen[-1], Measured))
-    assert [event.phase.name for event in seen if isinstance(event, Progressed)] == ["starting", "training"]
-    assert seen[-1] == Measured("a-0", seen[-1].result)  # type: ignore[union-attr]
-    assert seen[-1].result.val_bpb == 1.25  # type: ignore[union-attr]
-
-
 def test_the_worker_process_stays_for_the_next_training(cluster: RayCluster) -> None:
     processes = set()
     for number in range(4):
@@ -83,62 +75,6 @@ def test_a_node_without_the_data_loses_the_experiment_and_says_why(cluster: RayC
     [event] = final(cluster)
     assert event.result.status is Status.LOST
     assert event.result.reason == "DataError: this node does not have the data"
-
-
-def test_at_most_so_many_train_at_once_as_there_are_slots(cluster: RayCluster, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    for number in range(cluster.slots + 2):
-        cluster.train(experiment(f"g-{number}", f"wait {gate}"))
-    events_until(cluster, lambda seen: sum(trains(event) for event in seen) == cluster.slots)
-    assert cluster.next_event(0.5) is None  # the others wait for a slot
-    gate.touch()
-    assert len(final(cluster, cluster.slots + 2)) == cluster.slots + 2
-
-
-def test_what_waits_for_a_slot_can_be_taken_back(cluster: RayCluster, tmp_path: Path) -> None:
-    gate = tmp_path / "gate"
-    for number in range(cluster.slots + 2):
-        cluster.train(experiment(f"b-{number}", f"wait {gate}"))
-    seen = events_until(cluster, lambda seen: sum(trains(event) for event in seen) == cluster.slots)
-    begun = {event.experiment_id for event in seen if isinstance(event, Progressed)}
-    queued = [f"b-{number}" for number in range(cluster.slots + 2) if f"b-{number}" not in begun]
-    assert cluster.withdraw(queued) == queued
-    gate.touch()
-    assert {event.experiment_id for event in final(cluster, cluster.slots)} == begun
-    assert cluster.next_event(0.5) is None
-
-
-def test_an_island_answers_in_the_order_in_which_it_was_asked(cluster: RayCluster) -> None:
-    births = [Birth(number, variant_id("t", number), 0, Operator.PARAMETERS, number) for number in (10, 11)]
-    cluster.rebuild(0, 2, [member(1, 3.0)])
-    cluster.absorb(0, [member(2, 2.0)], NOISE)
-    cluster.mate(0, births, NOISE, 8)
-    cluster.absorb(0, [member(3, 1.0)], NOISE)
-    cluster.emigrate(0, 1, NOISE)
-    answers = final(cluster, 2)
-    [mated] = [event for event in answers if isinstance(event, Mated)]
-    [emigrated] = [event for event in answers if isinstance(event, Emigrated)]
-    assert mated.births == tuple(births)
-    assert [candidates[0].birth.number for candidates in mated.candidates] == [2, 2]
-    assert [gone.variant.birth.number for gone in emigrated.members] == [3]
-
-
-def test_a_lost_island_is_one_event_whatever_it_had_been_asked(cluster: RayCluster) -> None:
-    birth = Birth(12, variant_id("t", 12), 1, Operator.PARAMETERS, 12)
-    cluster.rebuild(1, 2, [member(1, 3.0)])
-    cluster.mate(1, [birth], NOISE, 2)
-    final(cluster)
-    ray.kill(cluster._islands[1])
-    cluster.mate(1, [birth], NOISE, 2)
-    cluster.emigrate(1, 1, NOISE)
-    cluster.mate(1, [birth], NOISE, 2)
-    seen = events_until(cluster, lambda seen: IslandLost(1) in seen)  # it may answer once more before it is gone
-    assert all(isinstance(event, Mated) for event in seen[:-1])
-    assert cluster.next_event(0.5) is None
-    cluster.rebuild(1, 2, [member(4, 1.0)])
-    cluster.mate(1, [birth], NOISE, 2)
-    [mated] = final(cluster)
-    assert mated.candidates[0][0].birth.number == 4
 
 
 def test_operators_answer_with_values_also_when_they_break(cluster: RayCluster) -> None:

@@ -138,6 +138,13 @@ class Config(Section):
     seed_replicates: int = Field(2, ge=1, le=16)
     """Trainings of the seed under different random seeds, in the slots that would otherwise wait for its first score.
     With 2 or more the seed noise is measured; they count as experiments."""
+    max_replicates: int = Field(8, ge=0, le=64)
+    """Trainings that a variant may have beside its first, and pairs that a challenge for the title may take. More find
+    smaller gains. 0 never trains anything twice: nothing is confirmed, and there is no champion."""
+    replicate_share: float = Field(0.125, ge=0.0, le=0.5)
+    """Share of experiments that measure known variants again, as replicates or for the title. It adapts: down to none
+    while births bring more than certainty, up to a fifth more where they do not. 0 leaves only the end phase, which
+    confirms the best out of a tenth of `max_experiments`."""
 
     max_experiments: int | None = Field(100, ge=1)
     """Trainings, replicates included; null is no limit."""

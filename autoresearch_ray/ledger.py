@@ -101,6 +101,17 @@ class Ledger:
         self.spent = replace(self.spent, hours=hours)
 
     @property
+    def births_left(self) -> int | None:
+        """Births that may still begin; None without a limit."""
+        return None if self.limits.births is None else max(0, self.limits.births - self.spent.births)
+
+    @property
+    def experiments_left(self) -> int | None:
+        """Experiments neither spent nor reserved; None without a limit."""
+        limit = self.limits.experiments
+        return None if limit is None else max(0, limit - self.spent.experiments - self.reserved_experiments)
+
+    @property
     def closed(self) -> bool:
         """True when nothing more may be started."""
         births, experiments = self.limits.births, self.limits.experiments

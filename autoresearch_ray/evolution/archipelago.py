@@ -61,10 +61,10 @@ class Archipelago:
         self._losses[birth.island] = 0
         self._mating[birth.island].remove(birth)
 
-    def absorb(self, variant: Variant, scores: tuple[float, ...]) -> None:
+    def absorb(self, variant: Variant) -> None:
         """Let a scored variant into the islands it belongs to."""
         for island in homes(variant.birth, len(self)):
-            self._cluster.absorb(island, [Member(variant, scores)], self._state.noise.estimate())
+            self._cluster.absorb(island, [self._state.member(variant)], self._state.noise.estimate())
 
     def migrate_after(self, number: int) -> None:
         """Ask every island for emigrants, if a migration is due once birth `number` has been made."""
@@ -82,7 +82,7 @@ class Archipelago:
         self._emigrating.discard(event.island)
         target = neighbour(event.island, len(self))
         migrants = [member.variant for member in event.members if member.scores]
-        known = [Member(variant, self._state.scores(variant.birth.number)) for variant in migrants]
+        known = [self._state.member(variant) for variant in migrants]
         if known:
             self._cluster.absorb(target, known, self._state.noise.estimate())
         return target, migrants

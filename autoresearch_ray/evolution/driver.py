@@ -6,12 +6,13 @@ begins (opening.py), how rows are kept (records.py, lineage), or an experiment's
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.evolution import opening
+from autoresearch_ray.evolution import opening, verifying
 from autoresearch_ray.evolution.archipelago import Archipelago
 from autoresearch_ray.evolution.availability import Availability
 from autoresearch_ray.evolution.breeding import TOURNAMENT, conceive, contract_of, couple, entropy, parent_of
@@ -48,7 +49,7 @@ from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Parent, Request
 from autoresearch_ray.training.preflight import Inspected, inspect
-from autoresearch_ray.variant import Birth, Operator, Result, Status, Usage, Variant, variant_id
+from autoresearch_ray.variant import Birth, Operator, Purpose, Result, Status, Usage, Variant, variant_id
 
 _SMOOTHING = 0.2
 
@@ -65,6 +66,8 @@ class Driver:
         records: writes rows.
         availability: whether language models may be asked.
         founder: the seed as every island began with it.
+        replicating: replicates ordered and not ended, by variant.
+        closing: why nothing more is born, while the best may still be confirmed; None while the search goes on.
         stop: why nothing new is started any more; None while the search goes on.
         halted: set it to end `run` between two events, whatever is in flight; `resume` begins that again.
         watch: called after every batch of events, before the loop waits for more.
@@ -113,6 +116,7 @@ class Driver:
         self.started_at = cluster.now()
         self.hours_before = 0.0
         self.next_number = 1
+        self.closing: Stop | None = None
         self.stop: Stop | None = None
         self.halted = False
         self._program = program
@@ -121,6 +125,7 @@ class Driver:
         self._proposing: dict[int, Request] = {}
         self._asked_at: dict[int, float] = {}
         self._operator_seconds = 0.0
+        self.replicating: Counter[int] = Counter()
 
     def take_up(self, state: State) -> None:
         """Go on from these standings."""
@@ -174,6 +179,7 @@ class Driver:
         while True:
             self._look_at_the_clock()
             if self.stop is None:
+                verifying.verify(self)
                 self._breed()
                 self.queue.dispatch()
             else:
@@ -184,6 +190,7 @@ class Driver:
             if self.halted:
                 return
             if not self.running and not self._proposing and (self.stop is not None or not self.waiting):
+                self.stop = self.stop or self.closing
                 return
             event = self.cluster.next_event(1.0)
             while event is not None:
@@ -232,14 +239,16 @@ class Driver:
         now = self.cluster.now()
         self.ledger.clock(self.hours_before + (now - self.started_at) / 3600)
         if self.stop is None:
-            self.stop = stop_reason(self.config, self.state, self.ledger, now, self.deadline)
+            self.closing = self.closing or stop_reason(self.config, self.state, self.ledger, now, self.deadline)
+            if self.closing is not None and (self.closing.final or (not len(self.queue) and verifying.settled(self))):
+                self.stop = self.closing
 
     # ------------------------------------------------------------------------------------------------------- breeding
 
     def _breed(self) -> None:
         """Begin as many births as there is room and money for, and ask the islands for their parents."""
         asked = []
-        for _ in range(self._pacing().room(self.waiting + len(self.running), self.births)):
+        for _ in range(min(self.room, verifying.spare(self))):
             if not self.ledger.reserve_birth():
                 break
             number, language = self._count_up(), self._language()
@@ -250,6 +259,11 @@ class Driver:
             asked.append(birth)
             self.islands.migrate_after(number)
         self.islands.mate(asked)
+
+    @property
+    def room(self) -> int:
+        """Births and replicates that may begin now, as far as slots are concerned."""
+        return self._pacing().room(self.waiting + len(self.running), self.births)
 
     def _language(self) -> bool:
         """Whether the next birth may ask a language model; those that ask already are counted at their dearest."""
@@ -361,7 +375,10 @@ class Driver:
         if lost and run.losses + 1 < LOST_LIMIT and self.ledger.reserve_experiment():
             self.records.measured(variant, run.experiment, result)
             self.queue.again(run, ended=not first)
+            verifying.lost(self, run)
             return
+        if run.experiment.purpose is Purpose.REPLICATE:
+            self.replicating -= Counter([number])
         if first and not (lost and self.queue.pending(variant.variant_id)):  # the seed begins with several trainings
             if number == 0 and result.status is not Status.COMPLETED:
                 raise seed_error(result, LOST_LIMIT)
@@ -370,7 +387,7 @@ class Driver:
                 self.queue.trainings.end(variant.variant_id)
         scores = self.records.measured(variant, run.experiment, result)
         if scores is not None:
-            self.islands.absorb(variant, scores)
+            self.islands.absorb(variant)
 
     def _emigrated(self, event: Emigrated) -> None:
         target, migrants = self.islands.emigrated(event)

@@ -1,6 +1,7 @@
 """What a score is worth: the noise of one training, pooled over replicates, and the posterior of a true score.
 
-Pure arithmetic on scores of one class. Does not own which variant is replicated or who becomes champion.
+Pure arithmetic on scores of one class. Does not own which variant is trained again (verification.py) or who becomes
+champion (challenge.py).
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ RELATIVE_SIGMA = 0.0005 / 0.9979
 0.9731 by 0.0007, so sigma is about 0.0005)."""
 PRIOR_WEIGHT = 2.0
 """Degrees of freedom that the assumption is worth: two replicates outweigh it."""
-MINIMUM_SCORES = 8
-"""With fewer variants scored, no distribution of true scores is fitted and nothing is shrunk."""
+MINIMUM_CHILDREN = 8
+"""With fewer children scored nothing is fitted to them, and a score is taken as it is."""
 
 _WINDOW = 128
 _REMEMBERED = 4096
 _SPREADS = 2.0
 _MAD_TO_SD = 1.4826
+_LEAST_SPREAD = 0.3  # of sigma: a score always counts for a twelfth at least
+_FREEDOM_OF_CERTAINTY = 2
+_DETERMINISTIC = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +40,58 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True)
+class Prior:
+    """What is expected of a variant before it has a score of its own."""
+
+    mean: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Noise:
-    """A normal model: true scores ~ N(mean, sd²), and a score ~ N(true, sigma²)."""
+    """A normal model in two levels: a child's true score ~ N(parent's + shift, spread²), a score ~ N(true, sigma²)."""
 
     sigma: float
     """Standard deviation of one score about the variant's true score, > 0."""
-    mean: float = 0.0
-    sd: float = math.inf
-    """Spread of the true scores among recent variants; infinite while too few are known to say."""
+    shift: float = 0.0
+    """How much worse than its parent a child truly is in the middle."""
+    spread: float = math.inf
+    """Standard deviation of true differences from the parent, on the better side; infinite while too few are known."""
+    measured: float | None = None
+    """Sigma from replicates alone, without the assumption: what a test may rest on; None without replicates."""
+    freedom: int = 0
+    """Degrees of freedom behind `measured`."""
 
-    def posterior(self, scores: Sequence[float]) -> Posterior:
-        """Return the belief after some scores of one variant, by normal shrinkage; the prior itself if there are none.
+    def prior(self, parent: Posterior) -> Prior | None:
+        """Return what is expected of a child; None while nothing can be said, so that its scores speak alone."""
+        if not math.isfinite(self.spread):
+            return None
+        return Prior(parent.mean + self.shift, parent.sd**2 + self.spread**2)
 
-        The weight of the data depends on their count alone, so variants with equally many scores keep the order of
-        their average scores.
+    def posterior(self, scores: Sequence[float], prior: Prior | None = None) -> Posterior:
+        """Return the belief after some scores of one variant, by normal shrinkage.
+
+        Raises:
+            ValueError: there is neither a score nor a prior.
         """
         count = len(scores)
         if count == 0:
-            return Posterior(self.mean, self.sd, 0)
-        weight = count / (count + (self.sigma / self.sd) ** 2)
+            if prior is None:
+                raise ValueError("posterior: expected a score or a prior, got neither")
+            return Posterior(prior.mean, math.sqrt(prior.variance), 0)
         average = math.fsum(scores) / count
-        return Posterior(self.mean + weight * (average - self.mean), self.sigma * math.sqrt(weight / count), count)
+        if prior is None:
+            return Posterior(average, self.sigma / math.sqrt(count), count)
+        weight = count / (count + self.sigma**2 / prior.variance)
+        return Posterior(prior.mean + weight * (average - prior.mean), self.sigma * math.sqrt(weight / count), count)
 
-
-    def expected(self, scores: Sequence[float]) -> float:
-        """Return the mean of `posterior`, which is all that a ranking asks for."""
+    def expected(self, scores: Sequence[float], prior: Prior | None = None) -> float:
+        """Return the mean of `posterior`, which is all that a ranking asks for; there must be a score."""
         count = len(scores)
-        if count == 0:
-            return self.mean
         average = scores[0] if count == 1 else math.fsum(scores) / count
-        return self.mean + count / (count + (self.sigma / self.sd) ** 2) * (average - self.mean)
+        if prior is None:
+            return average
+        return prior.mean + count / (count + self.sigma**2 / prior.variance) * (average - prior.mean)
 
 
 class NoiseEstimator:
@@ -75,6 +101,10 @@ class NoiseEstimator:
     mean of a scaled inverse chi-squared posterior, so the assumption fades as replicates come in. Left out: whether the
     noise depends on the variant. One that diverges under some seeds would raise sigma for all, hence the ceiling of
     twice the spread of all recent scores, which holds the noise within it.
+
+    Shift and spread are fitted to the run's own children (empirical Bayes): the median of their differences from what
+    was believed of their parents, and the mean square of the better half about it, less the noise in both. The worse
+    half, where broken variants lie, does not count: it says nothing about how far to trust a good score.
     """
 
     def __init__(self) -> None:
@@ -82,6 +112,7 @@ class NoiseEstimator:
         # loses one degree of freedom, which harms nothing.
         self._variants: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._recent: deque[float] = deque(maxlen=_WINDOW)
+        self._differences: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
         self._squares = 0.0
         self._freedom = 0
         self._estimate: Noise | None = None
@@ -108,27 +139,44 @@ class NoiseEstimator:
         if len(self._variants) > _REMEMBERED:
             self._variants.popitem(last=False)
 
+    def inherit(self, parent: Posterior, score: float) -> None:
+        """Take in the first score of a child, with what was believed of its parent."""
+        self._differences.append((score - parent.mean, parent.sd**2))
+        self._estimate = None
+
     @property
     def measured_sigma(self) -> float | None:
         """The standard deviation within variants, pooled over replicates, without the assumption; None without any."""
         return math.sqrt(self._squares / self._freedom) if self._freedom else None
 
     def estimate(self) -> Noise:
-        """Return the noise and the prior of true scores, as far as they are known; defined from no observation on.
-
-        The prior is the median and the median absolute deviation of the variants scored last (their first scores),
-        less the noise in them: broken variants, which score several bits worse, do not widen it.
-        """
+        """Return the noise and what children are like, as far as they are known; defined from no observation on."""
         if self._estimate is None:
             self._estimate = self._fit()
         return self._estimate
 
     def _fit(self) -> Noise:
+        sigma, measured = self._sigmas()
+        if len(self._differences) < MINIMUM_CHILDREN:
+            return Noise(sigma, measured=measured, freedom=self._freedom)
+        middle = statistics.median(difference for difference, _ in self._differences)
+        better = [(difference - middle) ** 2 for difference, _ in self._differences if difference <= middle]
+        uncertain = statistics.fmean(variance for _, variance in self._differences)
+        spread = max(statistics.fmean(better) - sigma**2 - uncertain, (_LEAST_SPREAD * sigma) ** 2)
+        return Noise(sigma, middle, math.sqrt(spread), measured, self._freedom)
+
+    def _sigmas(self) -> tuple[float, float | None]:
+        """Return sigma with the assumption, and without."""
         middle = statistics.median(self._recent) if self._recent else 1.0
         assumed = RELATIVE_SIGMA * max(abs(middle), 1e-6)
-        sigma = math.sqrt((PRIOR_WEIGHT * assumed**2 + self._squares) / (PRIOR_WEIGHT + self._freedom))
-        if len(self._recent) < MINIMUM_SCORES:
-            return Noise(sigma)
-        spread = _MAD_TO_SD * statistics.median(abs(score - middle) for score in self._recent)
-        sigma = min(sigma, max(_SPREADS * spread, assumed))
-        return Noise(sigma, middle, math.sqrt(max(spread**2 - sigma**2, sigma**2)))
+        least, most = _DETERMINISTIC * assumed, math.inf
+        if len(self._recent) >= MINIMUM_CHILDREN:
+            spread = _MAD_TO_SD * statistics.median(abs(score - middle) for score in self._recent)
+            most = max(_SPREADS * spread, assumed)
+        measured = None
+        if self._freedom:
+            measured = min(max(math.sqrt(self._squares / self._freedom), least), most)
+        if self._freedom >= _FREEDOM_OF_CERTAINTY and self._squares == 0.0:
+            return least, measured  # another seed changes nothing: every difference is real
+        pooled = (PRIOR_WEIGHT * assumed**2 + self._squares) / (PRIOR_WEIGHT + self._freedom)
+        return min(math.sqrt(pooled), most), measured

@@ -5,11 +5,14 @@ Owns the order of rows that belong together. Does not own the store (lineage/) o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
 from autoresearch_ray.evolution.breeding import idea_of
+from autoresearch_ray.evolution.challenge import Challenge, Verdict
 from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.state import State
@@ -77,11 +80,47 @@ class Records:
     def measured(self, variant: Variant, experiment: Experiment, result: Result) -> tuple[float, ...] | None:
         """Write the row of an experiment; return all scores of the variant if this one added one."""
         self._lineage.append("experiments", schema.experiment_row(self._origin, experiment, result))
-        scores = self._state.measured(variant, result)
+        scores = self._state.measured(variant, result, experiment.purpose)
         if scores:
             self.trials.scored(variant.birth.number)
         self._note(variant, result.status, result.reason, result)
         return scores
+
+    def challenge(self, challenger: Variant, incumbent: Variant, limit: int, *, simpler: bool) -> Challenge:
+        """Write down that a challenge begins."""
+        against = incumbent.variant_id
+        self.event("challenge", variant_id=challenger.variant_id, incumbent=against, limit=limit, simpler=simpler)
+        return self._state.title.challenged(challenger.birth.number, limit, simpler=simpler)
+
+    def verdict(self, challenger: str, incumbent: str, verdict: Verdict, *, confirmed: bool) -> None:
+        """Write down how a challenge ended, and its row if there is a new champion.
+
+        Args:
+            challenger: id of the challenger.
+            incumbent: id of whoever held the title.
+            verdict: on costs; the rows have the metric's own direction.
+            confirmed: the incumbent was a champion, not just the seed.
+        """
+        turned = self._state.turn(verdict.mean)
+        details: dict[str, Any] = asdict(verdict) | {"mean": turned}
+        details = {name: _plain(value) for name, value in details.items()}
+        self.event("verdict", variant_id=challenger, incumbent=incumbent, **details)
+        self._state.title.ruled(verdict)
+        if verdict.promotes:
+            row = schema.champion_row(
+                self._origin,
+                challenger,
+                self.now(),
+                posterior_mean=turned,
+                posterior_sd=verdict.sd,
+                p_better=verdict.p_better,
+                replaced=incumbent if confirmed else None,
+                trainings=verdict.pairs,
+                gain=verdict.gain,
+                gain_sd=verdict.gain_sd,
+                against=incumbent,
+            )
+            self._lineage.append("champions", row)
 
     def event(self, kind: str, *, variant_id: str | None = None, island: int | None = None, **details: Any) -> None:
         """Write the row of an event; details must be plain JSON values."""
@@ -94,3 +133,8 @@ class Records:
         if variant.birth.number and status is not Status.LOST:
             noise = self._state.noise.estimate()
             self._memory.note(idea_of(variant, status, reason, result, self._state, noise))
+
+
+def _plain(value: Any) -> Any:
+    """Return what JSON can hold: no infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

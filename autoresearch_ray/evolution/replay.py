@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from autoresearch_ray.evolution.challenge import verdict_of
 from autoresearch_ray.evolution.flight import Trainings
 from autoresearch_ray.evolution.island import Island, Member
 from autoresearch_ray.evolution.state import State, homes
@@ -138,11 +139,12 @@ class _Fold:
         result = schema.result_of(row)
         if variant is None:  # lost before its birth ended, or not scored
             self._state.experiments[result.status] += 1
+            self._state.purposes[Purpose.BIRTH] += not lost
             return
-        scores = self._state.measured(variant, result)
+        scores = self._state.measured(variant, result, Purpose(row.get("purpose") or Purpose.BIRTH))
         if scores:
             for island in homes(variant.birth, len(self._islands)):
-                self._islands[island].absorb(Member(variant, scores), self._state.noise.estimate())
+                self._islands[island].absorb(self._state.member(variant), self._state.noise.estimate())
 
     def _happened(self, row: Row) -> None:
         details = schema.event_details(row)
@@ -155,8 +157,12 @@ class _Fold:
                 self._islands = [Island(capacity, [self._founder]) for capacity in self._capacities]
         elif row["kind"] == "migration":
             for variant in self._migrants(details["variants"]):
-                member = Member(variant, self._state.scores(variant.birth.number))
-                self._islands[details["target"]].absorb(member, self._state.noise.estimate())
+                self._islands[details["target"]].absorb(self._state.member(variant), self._state.noise.estimate())
+        elif row["kind"] == "challenge":
+            challenger = self._numbers[row["variant_id"]]
+            self._state.title.challenged(challenger, details["limit"], simpler=details["simpler"])
+        elif row["kind"] == "verdict":
+            self._state.title.ruled(verdict_of(details, self._state.turn))
         elif row["kind"] == "models_checked":
             self._pay(Usage(**details))
         elif row["kind"] == "resize":

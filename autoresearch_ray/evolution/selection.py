@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.evolution.noise import Noise, Prior
 from autoresearch_ray.variant import Variant
 
 
@@ -24,6 +24,8 @@ class Member:
 
     variant: Variant
     scores: tuple[float, ...]
+    prior: Prior | None = None
+    """What its parents let expect; None where nothing was known."""
 
 
 def ranked(members: Sequence[Member], noise: Noise) -> list[Member]:
@@ -52,4 +54,4 @@ def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.rando
 
 
 def _mean(member: Member, noise: Noise) -> float:
-    return noise.expected(member.scores) if member.scores else math.inf
+    return noise.expected(member.scores, member.prior) if member.scores else math.inf

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from autoresearch_ray.evolution.ancestry import Ancestry
-from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior
+from autoresearch_ray.evolution.challenge import Title
+from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior, Prior
 from autoresearch_ray.evolution.pacing import Tally
-from autoresearch_ray.variant import Birth, Result, Status, Variant
+from autoresearch_ray.evolution.selection import Member
+from autoresearch_ray.variant import Birth, Purpose, Result, Status, Variant
 
 _SHORTLISTED = 64
 """Variants among which the next best is looked for when a replicate makes the best worse."""
+_HORIZON = 32
+"""Births over which progress is measured."""
 
 Goal = Literal["minimize", "maximize"]
 
@@ -31,6 +35,8 @@ class Standing:
     variant_id: str
     hypothesis: str
     scores: tuple[float, ...]
+    prior: Prior | None = None
+    """What its parents let expect."""
 
     @property
     def mean(self) -> float:
@@ -47,6 +53,8 @@ class State:
     Attributes:
         births: how births ended, counted by status.
         experiments: how experiments ended, counted by status.
+        purposes: experiments that ended, but for lost ones, counted by what they were for.
+        title: who is confirmed best, and who challenges it.
         crossovers: what births with two parents have brought, trained ones only.
         singles: what births with one parent have brought, trained ones only.
         best: the lowest posterior mean so far, not confirmed.
@@ -59,6 +67,8 @@ class State:
         self.ancestry = Ancestry()
         self.births: Counter[Status] = Counter()
         self.experiments: Counter[Status] = Counter()
+        self.purposes: Counter[Purpose] = Counter()
+        self.title = Title()
         self.crossovers = Tally()
         self.singles = Tally()
         self.seed: Standing | None = None
@@ -66,6 +76,9 @@ class State:
         self.since_best = 0
         self._first_scores = array("d")
         self._sequences = array("q")
+        self._prior_means = array("d")
+        self._prior_variances = array("d")
+        self._bests: deque[float] = deque(maxlen=_HORIZON)
         self._replicates: dict[int, tuple[float, ...]] = {}
         self._sources: dict[int, int] = {}
         self._shortlist: dict[int, Standing] = {}
@@ -94,6 +107,8 @@ class State:
         """Take in the final row of a birth; that of its first score, if it has one, follows it."""
         self.births[status] += 1
         self.since_best += 1
+        if self.best is not None:
+            self._bests.append(self.posterior(self.best).mean)
         self._sequences.extend(0 for _ in range(len(self._sequences), birth.number + 1))
         self._sequences[birth.number] = sequence
         if status in (Status.CRASHED, Status.TIMED_OUT):
@@ -105,23 +120,43 @@ class State:
             raise LookupError(f"birth {number} has not ended")
         return self._sequences[number]
 
-    def measured(self, variant: Variant, result: Result) -> tuple[float, ...] | None:
+    def measured(self, variant: Variant, result: Result, purpose: Purpose = Purpose.BIRTH) -> tuple[float, ...] | None:
         """Take in an experiment's row; return all scores of the variant if this one added one."""
         self.experiments[result.status] += 1
+        if result.status is not Status.LOST:
+            self.purposes[purpose] += 1
+        if purpose is Purpose.CHALLENGE:
+            cost = None if result.val_bpb is None else self.turn(result.val_bpb)
+            failed = result.status not in (Status.COMPLETED, Status.LOST)
+            self.title.trained(variant.birth.number, None if failed else cost, failed=failed)
         if result.status is not Status.COMPLETED or result.val_bpb is None:
             return None
         number, cost = variant.birth.number, self.turn(result.val_bpb)
-        self.noise.observe(variant.variant_id, cost)
         scores = (*self.scores(number), cost)
         if len(scores) > 1:
             self._replicates[number] = scores
         else:
-            self._first_scores.extend(math.nan for _ in range(len(self._first_scores), number + 1))
-            self._first_scores[number] = cost
-            best = self.best_parent(number)
-            self._count(variant.birth, gained=best is not None and cost < _average(best))
-        self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores))
+            self._first(variant.birth, cost)
+        self.noise.observe(variant.variant_id, cost)
+        self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores, self.prior(number)))
         return scores
+
+    def _first(self, birth: Birth, cost: float) -> None:
+        """Take in a first score: what was to be expected of it, and what it says of children in general."""
+        number = birth.number
+        for column, filler in ((self._first_scores, math.nan), (self._prior_means, math.nan)):
+            column.extend(filler for _ in range(len(column), number + 1))
+        self._prior_variances.extend(0.0 for _ in range(len(self._prior_variances), number + 1))
+        self._first_scores[number] = cost
+        parents = [self.belief(parent) for parent in self.ancestry.parents(number) if self.scores(parent)]
+        if not parents:
+            return
+        parent = min(parents, key=lambda posterior: posterior.mean)
+        prior = self.noise.estimate().prior(parent)
+        if prior is not None:
+            self._prior_means[number], self._prior_variances[number] = prior.mean, prior.variance
+        self.noise.inherit(parent, cost)
+        self._count(birth, gained=cost < parent.mean)
 
     def turn(self, value: float) -> float:
         """Return the cost of a value of the metric, or the value of a cost: its own inverse."""
@@ -139,9 +174,36 @@ class State:
         known = [scores for parent in self.ancestry.parents(number) if (scores := self.scores(parent))]
         return min(known, key=_average, default=None)
 
+    def prior(self, number: int) -> Prior | None:
+        """Return what was expected of birth `number` before its first score; None where nothing was known."""
+        if number >= len(self._prior_means) or math.isnan(self._prior_means[number]):
+            return None
+        return Prior(self._prior_means[number], self._prior_variances[number])
+
     def posterior(self, standing: Standing) -> Posterior:
         """Return what is believed of a variant's true score."""
-        return self.noise.estimate().posterior(standing.scores)
+        return self.noise.estimate().posterior(standing.scores, standing.prior)
+
+    def belief(self, number: int) -> Posterior:
+        """Return what is believed of the true score of birth `number` (Raises ValueError: it has no score)."""
+        return self.noise.estimate().posterior(self.scores(number), self.prior(number))
+
+    def member(self, variant: Variant) -> Member:
+        """Return a variant as a member of a population, as its scores stand now."""
+        number = variant.birth.number
+        return Member(variant, self.scores(number), self.prior(number))
+
+    @property
+    def contenders(self) -> list[Standing]:
+        """Return the variants among which the next best is looked for, in no order."""
+        return list(self._shortlist.values())
+
+    @property
+    def progress(self) -> float:
+        """What a birth has lowered the best's expected score by lately; infinite while too few have ended."""
+        if len(self._bests) < _HORIZON:
+            return math.inf
+        return max(0.0, self._bests[0] - self._bests[-1]) / (_HORIZON - 1)
 
     def _count(self, birth: Birth, *, gained: bool) -> None:
         """Count a trained birth for the share of crossovers; a crossover that found no mate counts as single."""

@@ -20,6 +20,11 @@ class Stop:
     kind: Literal["interrupted", "asked", "hours", "deadline", "target", "plateau"]
     sentence: str
 
+    @property
+    def final(self) -> bool:
+        """Whether there is no time left to confirm the best before the end."""
+        return self.kind not in ("target", "plateau")
+
 
 def stop_reason(config: Config, state: State, ledger: Ledger, now: float, deadline: float | None) -> Stop | None:
     """Return why the search should end now; None to go on.

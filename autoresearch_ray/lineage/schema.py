@@ -129,7 +129,13 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
         "started_at": TIME,
         "ended_at": TIME,
     },
-    "champions": {"replaced": TEXT},
+    "champions": {
+        "replaced": TEXT,  # the champion before it
+        "trainings": INT,  # under fresh seeds, behind posterior_mean and on each side of the gain; null in older rows
+        "against": TEXT,  # whom it beat: the champion before it, or the seed
+        "gain": FLOAT,
+        "gain_sd": FLOAT,
+    },
     "events": {"variant_id": TEXT, "island": INT},
 }
 """Columns that are null where there is nothing to say."""
@@ -282,8 +288,26 @@ def champion_row(
     posterior_sd: float,
     p_better: float,
     replaced: str | None,
+    trainings: int | None = None,
+    against: str | None = None,
+    gain: float | None = None,
+    gain_sd: float | None = None,
 ) -> Row:
-    """Return the row of a confirmed champion; `replaced` is the champion before it, None for the first."""
+    """Return the row of a confirmed champion.
+
+    Args:
+        origin: what all rows of the run say.
+        variant_id: the champion.
+        confirmed_at: when.
+        posterior_mean: of its score, over its fresh trainings.
+        posterior_sd: of that.
+        p_better: probability that it is better than whom it beat.
+        replaced: the champion before it, None for the first.
+        trainings: its fresh trainings, and as many of whom it beat.
+        against: whom it beat.
+        gain: by how much, positive whatever the metric's direction.
+        gain_sd: standard deviation of that.
+    """
     return {
         "variant_id": variant_id,
         "confirmed_at": confirmed_at,
@@ -291,6 +315,10 @@ def champion_row(
         "posterior_sd": posterior_sd,
         "p_better": p_better,
         "replaced": replaced,
+        "trainings": trainings,
+        "against": against,
+        "gain": gain,
+        "gain_sd": gain_sd,
         **_origin_columns(origin),
     }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,9 @@ def test_the_seed_breeds_before_its_first_score_and_its_replicates_measure_the_n
     driver, _ = evolve(tmp_path, cluster, seed_replicates=3)
     first = cluster.experiments[:3]
     assert {experiment.source for experiment in first} == {SEED_SOURCE}
-    assert len({experiment.seed for experiment in first}) == 3
-    assert len(driver.state.scores(0)) == 3
+    seeds = {experiment.seed for experiment in first}
+    assert len(seeds) == 3
+    assert [row["purpose"] for row in rows(driver.lineage, "experiments") if row["seed"] in seeds] == ["birth"] * 3
     assert any(birth.number == 1 for birth in cluster.proposals)
 
 
@@ -177,7 +179,7 @@ def test_one_event_that_takes_all_trainings_of_the_seed_does_not_end_the_run(tmp
         return bowl(experiment)
 
     driver, store = evolve(tmp_path, ScriptedCluster(reboot, slots=4), seed_replicates=LOST_LIMIT)
-    assert len(driver.state.scores(0)) == LOST_LIMIT
+    assert len(driver.state.scores(0)) >= LOST_LIMIT
     assert [row["number"] for row in rows(store, "variants")].count(0) == 1
 
 
@@ -222,7 +224,10 @@ def test_generation_is_one_more_than_the_greatest_of_the_parents(tmp_path: Path)
 
 
 def test_islands_stay_within_their_capacity_and_migrants_are_recorded(tmp_path: Path) -> None:
-    cluster = ScriptedCluster()
+    def flat(experiment: Experiment) -> Result:  # so that migrants are as good as those who were born there
+        return replace(bowl(experiment), val_bpb=1.0)
+
+    cluster = ScriptedCluster(flat)
     _, store = evolve(tmp_path, cluster, max_experiments=100)
     assert [island.capacity for island in cluster.islands.values()] == [3, 3]
     assert all(len(island.members) <= 3 for island in cluster.islands.values())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_ray.evolution.noise import MINIMUM_SCORES, RELATIVE_SIGMA, Noise, NoiseEstimator
+from autoresearch_ray.evolution.noise import MINIMUM_CHILDREN, RELATIVE_SIGMA, Noise, NoiseEstimator, Posterior, Prior
 
 steady = settings(deadline=None, derandomize=True)
 
 scores = st.floats(0.1, 10.0)
-noises = st.builds(Noise, st.floats(1e-6, 1.0), st.floats(0.1, 10.0), st.floats(1e-4, 1.0) | st.just(math.inf))
+priors = st.none() | st.builds(Prior, st.floats(0.1, 10.0), st.floats(1e-8, 1.0))
+sigmas = st.floats(1e-6, 1.0)
 
 
 def estimator_of(observations: list[tuple[str, float]]) -> NoiseEstimator:
@@ -27,8 +29,9 @@ def estimator_of(observations: list[tuple[str, float]]) -> NoiseEstimator:
 def test_without_an_observation_the_published_noise_is_assumed_and_nothing_shrinks() -> None:
     noise = NoiseEstimator().estimate()
     assert noise.sigma == pytest.approx(RELATIVE_SIGMA)
-    assert noise.posterior([0.7]).mean == 0.7
-    assert math.isinf(noise.posterior([]).sd)
+    assert noise.posterior([0.7], noise.prior(Posterior(0.5, 0.01, 3))).mean == 0.7
+    with pytest.raises(ValueError, match="expected a score or a prior"):
+        noise.posterior([])
 
 
 def test_the_assumption_is_relative_to_the_score() -> None:
@@ -69,9 +72,11 @@ def test_the_order_of_observations_does_not_matter() -> None:
     assert estimator_of(observations).estimate().sigma == pytest.approx(estimator_of(shuffled).estimate().sigma)
 
 
-def test_equal_replicates_do_not_make_the_noise_zero() -> None:
-    sigma = estimator_of([("a", 1.0)] * 100).estimate().sigma
-    assert 0 < sigma < RELATIVE_SIGMA / 5
+def test_replicates_that_are_all_equal_say_that_every_difference_is_real() -> None:
+    assert estimator_of([("a", 1.0)] * 2).estimate().sigma > RELATIVE_SIGMA / 3  # one pair may be chance
+    noise = estimator_of([("a", 1.0)] * 3).estimate()
+    assert 0 < noise.sigma < 1e-8
+    assert noise.measured == noise.sigma
 
 
 def test_a_variant_that_diverges_under_one_seed_does_not_drown_the_others() -> None:
@@ -80,26 +85,44 @@ def test_a_variant_that_diverges_under_one_seed_does_not_drown_the_others() -> N
     quiet = estimator_of(observations).estimate()
     noisy = estimator_of([*observations, ("0", 9.0), ("0", 1.0)]).estimate()
     assert noisy.sigma < 3 * 0.01
-    assert noisy.sd < 2 * quiet.sd + noisy.sigma
+    assert noisy.measured is not None
+    assert noisy.measured < 3 * 0.01
+    assert quiet.measured is None
 
 
-def test_the_prior_is_robust_against_broken_variants() -> None:
+def children(estimator: NoiseEstimator, parent: Posterior, scores: Iterable[float]) -> NoiseEstimator:
+    for i, score in enumerate(scores):
+        estimator.observe(f"child{i}", score)
+        estimator.inherit(parent, score)
+    return estimator
+
+
+def test_what_children_are_like_is_fitted_and_broken_ones_do_not_count() -> None:
     rng = np.random.default_rng(0)
-    observations = [(str(i), float(rng.normal(1.0, 0.01))) for i in range(60)] + [(f"x{i}", 3.2) for i in range(10)]
-    noise = estimator_of(observations).estimate()
-    assert noise.mean == pytest.approx(1.0, abs=0.01)
-    assert 0.005 < noise.sd < 0.02
+    seeds = estimator_of([("seed", float(score)) for score in rng.normal(1.0, 0.002, 40)])
+    scores = [*rng.normal(1.003, 0.01, 90), *[3.2] * 15]
+    noise = children(seeds, Posterior(1.0, 0.0003, 40), map(float, scores)).estimate()
+    assert noise.sigma == pytest.approx(0.002, rel=0.3)
+    assert noise.shift == pytest.approx(0.005, abs=0.003)
+    assert noise.spread == pytest.approx(0.01, rel=0.3)
+    prior = noise.prior(Posterior(0.9, 0.001, 1))
+    assert prior is not None
+    assert prior.mean == 0.9 + noise.shift
+    assert prior.variance == pytest.approx(0.001**2 + noise.spread**2)
 
 
-def test_the_prior_follows_the_recent_variants() -> None:
-    observations = [(str(i), 3.0 - 0.01 * i) for i in range(400)]
-    assert estimator_of(observations).estimate().mean == pytest.approx(3.0 - 0.01 * (400 - 64), abs=0.05)
+def test_where_children_are_all_alike_a_lucky_score_is_mostly_luck() -> None:
+    rng = np.random.default_rng(0)
+    seeds = estimator_of([("seed", float(score)) for score in rng.normal(1.0, 0.002, 400)])
+    parent = Posterior(1.0, 0.0003, 40)
+    noise = children(seeds, parent, map(float, rng.normal(1.0, 0.002, 120))).estimate()
+    assert noise.posterior([0.995], noise.prior(parent)).mean > 0.998
 
 
-def test_too_few_variants_fit_no_prior() -> None:
-    observations = [(str(i), 1.0 + 0.01 * i) for i in range(MINIMUM_SCORES)]
-    assert math.isinf(estimator_of(observations[:-1] * 3).estimate().sd)
-    assert math.isfinite(estimator_of(observations).estimate().sd)
+def test_too_few_children_say_nothing() -> None:
+    parent, scores = Posterior(1.0, 0.001, 1), [1.0 + 0.01 * i for i in range(MINIMUM_CHILDREN)]
+    assert children(NoiseEstimator(), parent, scores[:-1]).estimate().prior(parent) is None
+    assert children(NoiseEstimator(), parent, scores).estimate().prior(parent) is not None
 
 
 def test_memory_is_bounded_and_a_forgotten_variant_costs_one_degree_of_freedom() -> None:
@@ -136,59 +159,58 @@ def test_a_score_that_is_not_finite_is_refused(score: float) -> None:
 def test_an_estimate_is_always_usable(observations: list[tuple[str, float]]) -> None:
     noise = estimator_of(observations).estimate()
     assert 0 < noise.sigma < math.inf
-    assert math.isfinite(noise.mean)
-    assert noise.sd >= noise.sigma * (1 - 1e-12)
+    assert noise.measured is None or 0 < noise.measured < math.inf
 
 
 @steady
-@given(noises, st.integers(1, 5), scores, scores)
-def test_with_equal_counts_the_order_is_that_of_the_scores(
-    noise: Noise, count: int, first: float, second: float
+@given(sigmas, priors, st.integers(1, 5), scores, scores)
+def test_with_equal_counts_and_priors_the_order_is_that_of_the_scores(
+    sigma: float, prior: Prior | None, count: int, first: float, second: float
 ) -> None:
-    means = [noise.posterior([score] * count).mean for score in (first, second)]
+    means = [Noise(sigma).expected([score] * count, prior) for score in (first, second)]
     assert (means[0] <= means[1]) or second < first
-    if noise.sd >= noise.sigma and abs(first - second) > 1e-9:
-        assert (means[0] < means[1]) == (first < second)
 
 
 @steady
-@given(noises, st.lists(scores, min_size=1, max_size=6))
-def test_a_posterior_lies_between_prior_and_average(noise: Noise, values: list[float]) -> None:
-    posterior = noise.posterior(values)
+@given(sigmas, priors, st.lists(scores, min_size=1, max_size=6))
+def test_a_posterior_lies_between_prior_and_average(sigma: float, prior: Prior | None, values: list[float]) -> None:
+    posterior = Noise(sigma).posterior(values, prior)
     average = math.fsum(values) / len(values)
-    low, high = sorted((noise.mean, average)) if math.isfinite(noise.sd) else (average, average)
+    low, high = sorted((prior.mean if prior else average, average))
     assert low - 1e-9 <= posterior.mean <= high + 1e-9
+    assert posterior.mean == pytest.approx(Noise(sigma).expected(values, prior), abs=1e-12)
     assert posterior.count == len(values)
-    assert 0 < posterior.sd <= noise.sigma / math.sqrt(len(values)) * (1 + 1e-12)
-    assert posterior.sd < noise.sd
+    assert 0 < posterior.sd <= sigma / math.sqrt(len(values)) * (1 + 1e-12)
 
 
 def test_the_posterior_is_that_of_two_normals() -> None:
-    posterior = Noise(sigma=1.0, mean=10.0, sd=2.0).posterior([6.0, 8.0])
+    posterior = Noise(sigma=1.0).posterior([6.0, 8.0], Prior(10.0, 4.0))
     precision = 1 / 2.0**2 + 2 / 1.0**2
     assert posterior.mean == pytest.approx((10.0 / 2.0**2 + 14.0) / precision)
     assert posterior.sd == pytest.approx(precision**-0.5)
 
 
 def test_a_single_lucky_score_is_believed_less_than_a_replicated_one() -> None:
-    noise = Noise(sigma=0.5, mean=3.0, sd=0.5)
-    assert noise.posterior([2.0]).mean > noise.posterior([2.05, 2.05, 2.05, 2.05]).mean
+    noise, prior = Noise(sigma=0.5), Prior(3.0, 0.25)
+    assert noise.expected([2.0], prior) > noise.expected([2.05, 2.05, 2.05, 2.05], prior)
 
 
 def test_the_posterior_is_calibrated() -> None:
     """95 % of the true scores lie within 1.96 posterior deviations, and the posterior mean errs less than the score."""
     rng = np.random.default_rng(1)
+    parent = Posterior(1.0, 1e-6, 100)
     truths = rng.normal(1.0, 0.004, size=3000)
-    estimator = NoiseEstimator()
     drawn = [[float(rng.normal(truth, 0.003)) for _ in range(1 + i % 3)] for i, truth in enumerate(truths)]
+    estimator = NoiseEstimator()
     for i, values in enumerate(drawn):
+        estimator.inherit(parent, values[0])
         for value in values:
             estimator.observe(str(i), value)
     noise = estimator.estimate()
     assert noise.sigma == pytest.approx(0.003, rel=0.05)
-    assert noise.sd == pytest.approx(0.004, rel=0.15)
-    posteriors = [noise.posterior(values) for values in drawn]
+    assert noise.spread == pytest.approx(0.004, rel=0.3)  # of the last 128
+    posteriors = [noise.posterior(values, noise.prior(parent)) for values in drawn]
     inside = [abs(p.mean - truth) < 1.96 * p.sd for p, truth in zip(posteriors, truths, strict=True)]
-    assert 0.93 < np.mean(inside) < 0.97
+    assert 0.92 < np.mean(inside) < 0.975
     raw = np.array([np.mean(values) for values in drawn])
     assert np.mean((np.array([p.mean for p in posteriors]) - truths) ** 2) < 0.95 * np.mean((raw - truths) ** 2)

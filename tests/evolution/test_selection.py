@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_ray.evolution.noise import Noise
+from autoresearch_ray.evolution.noise import Noise, Prior
 from autoresearch_ray.evolution.selection import Member, ranked, tournament
 from autoresearch_ray.variant import Birth, Operator, Variant, variant_id
 
@@ -19,9 +19,9 @@ steady = settings(deadline=None, derandomize=True)
 NOISE = Noise(sigma=0.01)
 
 
-def make_member(number: int, *scores: float, source: str = "x = 1\n") -> Member:
+def make_member(number: int, *scores: float, source: str = "x = 1\n", prior: Prior | None = None) -> Member:
     birth = Birth(number, variant_id("run", number), 0, Operator.PARAMETERS, number)
-    return Member(Variant(birth, (), 0, source, "", datetime(2025, 3, 8, tzinfo=timezone.utc)), scores)
+    return Member(Variant(birth, (), 0, source, "", datetime(2025, 3, 8, tzinfo=timezone.utc)), scores, prior)
 
 
 def numbers(members: list[Member]) -> list[int]:
@@ -33,9 +33,10 @@ def test_the_lowest_score_is_best() -> None:
 
 
 def test_posterior_means_rank_not_single_draws() -> None:
-    lucky, proven = make_member(1, 0.90), make_member(2, 0.91, 0.91, 0.91, 0.91)
-    assert numbers(ranked([lucky, proven], Noise(sigma=0.1, mean=1.0, sd=0.1))) == [2, 1]
-    assert numbers(ranked([lucky, proven], Noise(sigma=0.001, mean=1.0, sd=0.1))) == [1, 2]
+    prior = Prior(1.0, 0.01)
+    lucky, proven = make_member(1, 0.90, prior=prior), make_member(2, 0.91, 0.91, 0.91, 0.91, prior=prior)
+    assert numbers(ranked([lucky, proven], Noise(sigma=0.1))) == [2, 1]
+    assert numbers(ranked([lucky, proven], Noise(sigma=0.001))) == [1, 2]
 
 
 def test_a_tie_goes_to_the_older_birth_whatever_the_sources() -> None:
@@ -44,7 +45,7 @@ def test_a_tie_goes_to_the_older_birth_whatever_the_sources() -> None:
 
 
 def test_without_a_score_a_member_comes_last() -> None:
-    assert numbers(ranked([make_member(0), make_member(1, 99.0)], Noise(sigma=0.1, mean=1.0, sd=0.1))) == [1, 0]
+    assert numbers(ranked([make_member(0), make_member(1, 99.0)], Noise(sigma=0.1))) == [1, 0]
 
 
 @steady

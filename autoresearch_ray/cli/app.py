@@ -171,6 +171,28 @@ def score(
 
 
 @app.command()
+def plan(
+    gpus: Annotated[int, typer.Option("--gpus", help="Experiments at a time: one a GPU.")] = 1,
+    hours: Annotated[float, typer.Option("--hours", help="Hours of wall-clock time.")] = 8.0,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes-per-experiment", help="Start-up and scoring included; default: RUN's, or 5.85."),
+    ] = None,
+    sizes: Annotated[str, typer.Option("--population-size", help="Sizes to compare; 1 always is.")] = "4,8,16,32",
+    source: Annotated[str | None, typer.Option("--from", metavar="RUN", help="Calibrate from this run.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="Where the picture goes.")] = Path("plan.png"),
+    seconds: Annotated[float, typer.Option("--seconds", help="Time to simulate for, about.")] = 75.0,
+    storage: Storage = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Simulate searches of several population sizes before you spend, and recommend one."""
+    from autoresearch_ray.cli import plan as planner
+
+    folder = None if source is None else query.find_run(storage, source)
+    planner.plan(planner.Asked(gpus, hours, minutes, sizes, seconds, out), folder, as_json)
+
+
+@app.command()
 def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json = False) -> None:
     """Show how a run stands, live or finished."""
     folder = query.find_run(storage, name)

@@ -39,6 +39,11 @@ class Literal:
     ceiling: float = math.inf
     """Above, the training crashes."""
 
+    @property
+    def value(self) -> float:
+        """What the first variant has."""
+        return _number(self.text)
+
     def coordinate(self, value: float) -> float:
         """Return where a value lies on the literal's own scale."""
         value = max(abs(value), self.floor)
@@ -46,6 +51,11 @@ class Literal:
             return math.log(value)
         value = min(value, 1 - self.floor)
         return math.log(value / (1 - value))
+
+    def at(self, coordinate: float) -> float:
+        """Return the value that lies there."""
+        value = math.exp(coordinate)
+        return value / (1 + value) if self.odds else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +150,7 @@ class Landscape:
         scaled = []
         for literal in self.literals:
             optimum = literal.coordinate(literal.optimum)
-            distance = abs(literal.coordinate(_number(literal.text)) - optimum)
+            distance = abs(literal.coordinate(literal.value) - optimum)
             scaled.append((literal, optimum, distance or 1.0))
         return tuple(scaled)
 

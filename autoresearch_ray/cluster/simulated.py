@@ -95,6 +95,11 @@ class World:
     observed: bool = True
     """False: nothing is said of experiments before they end and no true score is kept, as large simulations want it."""
 
+    def lasting(self, seconds: float) -> World:
+        """Return the same world with experiments of that wall-clock time, and as large a part of it for training."""
+        share = self.train_seconds / self.experiment_seconds
+        return replace(self, experiment_seconds=seconds, train_seconds=share * seconds)
+
 
 def workers(slots: int, count: int = 1) -> tuple[Node, ...]:
     """Return `count` nodes that are there from the start to the end, with so many slots each."""

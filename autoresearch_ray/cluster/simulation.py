@@ -84,8 +84,10 @@ def simulate(
         with tempfile.TemporaryDirectory(prefix="arr-simulated-") as temporary:
             return simulate(config, world, folder=Path(temporary) / NAME, finished=finished)
     cluster = SimulatedCluster(world, config.seed)
-    moments: list[Moment] = []
-    best = None
+    start = world.landscape.score(world.landscape.seed)
+    assert start is not None, "the first variant of the landscape crashes"
+    moments = [Moment(0.0, 0, start)]
+    best = 0
 
     def watch(driver: Driver) -> None:
         nonlocal best

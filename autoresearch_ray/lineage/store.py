@@ -73,9 +73,7 @@ class LineageStore:
     # ------------------------------------------------------------------------------------------------------- opening
 
     @classmethod
-    def create(
-        cls, folder: Path, run: str, *, sealing: Sealing | None = None, durable: bool = True
-    ) -> LineageStore:
+    def create(cls, folder: Path, run: str, *, sealing: Sealing | None = None, durable: bool = True) -> LineageStore:
         """Start the lineage of a new run in its folder, which is made if it is missing.
 
         Args:

@@ -69,9 +69,7 @@ def compare(landscape: Landscape, name: str, options: argparse.Namespace) -> dic
     found: dict[str, object] = {"seeds": options.seeds}
     level = math.nan
     for search, run in SEARCHES.items():
-        courses = [
-            course(run, landscape, MARKS[-1], seed).course for seed in range(max(BASELINE_SEEDS, options.seeds))
-        ]
+        courses = [course(run, landscape, MARKS[-1], seed).course for seed in range(max(BASELINE_SEEDS, options.seeds))]
         truths = {mark: [each[mark - 1] for each in courses] for mark in MARKS}
         if search == "greedy":
             level = float(np.median(truths[125]))

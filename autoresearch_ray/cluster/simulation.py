@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoresearch_ray.cluster.simulated import SimulatedCluster, World, inspected
+from autoresearch_ray.cluster.simulated import Operators, SimulatedCluster, World, inspected
 from autoresearch_ray.config import Config, LlmConfig, ModelConfig
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.ledger import Spent
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.sealing import Sealing
 from autoresearch_ray.lineage.store import LineageStore
+from autoresearch_ray.operators import dispatch
 
 NAME = "simulated"
 
@@ -70,7 +71,8 @@ def simulate(
     world: World,
     *,
     folder: Path | None = None,
-    finished: Callable[[Driver], None] = lambda driver: None,
+    operators: Operators = dispatch.propose,
+    finished: Callable[[Driver, SimulatedCluster], None] = lambda driver, cluster: None,
 ) -> Course:
     """Run one search to its end on the virtual clock; the same arguments give the same course.
 
@@ -78,12 +80,13 @@ def simulate(
         config: of the search; its `seed` is the world's too.
         world: what it runs on; it must be `observed`.
         folder: where the lineage is kept; None throws it away.
-        finished: looks at the driver before its lineage is closed.
+        operators: makes variants without a language model; the real ones, unless it is not about them.
+        finished: looks at driver and cluster before the lineage is closed.
     """
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="arr-simulated-") as temporary:
-            return simulate(config, world, folder=Path(temporary) / NAME, finished=finished)
-    cluster = SimulatedCluster(world, config.seed)
+            return simulate(config, world, folder=Path(temporary) / NAME, operators=operators, finished=finished)
+    cluster = SimulatedCluster(world, config.seed, operators=operators)
     start = world.landscape.score(world.landscape.seed)
     assert start is not None, "the first variant of the landscape crashes"
     moments = [Moment(0.0, 0, start)]
@@ -101,7 +104,7 @@ def simulate(
         driver = Driver(config, cluster, lineage, Origin(NAME), inspect=inspected, watch=watch)
         driver.begin(world.landscape.seed)
         driver.run()
-        finished(driver)
+        finished(driver, cluster)
         spent = replace(driver.ledger.spent)
         births = driver.births
     busy = cluster.busy_seconds / cluster.slot_seconds if cluster.slot_seconds else 0.0

@@ -57,7 +57,9 @@ class Queue:
         number, replicate = variant.birth.number, self.trainings.take(variant.variant_id, ended=ended)
         seed = entropy(self._seed, number, TRAINING + replicate) % 2**31
         name = experiment_name(variant.variant_id, replicate)
-        run = Running(Experiment(name, variant.variant_id, variant.source, seed, purpose), variant, identity, losses)
+        holdout = purpose in (Purpose.CHALLENGE, Purpose.CONFIRMATION)
+        experiment = Experiment(name, variant.variant_id, variant.source, seed, holdout=holdout, purpose=purpose)
+        run = Running(experiment, variant, identity, losses)
         self.ready.append(run)
         return run
 

@@ -25,7 +25,7 @@ from autoresearch_ray.errors import ClusterError, SeedError
 from autoresearch_ray.evolution.cluster import Event
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.replay import replay
-from autoresearch_ray.lineage.schema import Origin
+from autoresearch_ray.lineage.schema import Origin, event_details
 from autoresearch_ray.lineage.sealing import Sealing
 from autoresearch_ray.lineage.store import LineageStore
 
@@ -183,12 +183,20 @@ def check_islands(driver: Driver, store: LineageStore, cluster: Mortal) -> None:
 
 
 def check_champions(store: LineageStore) -> None:
+    """Each was shown to be better on fresh seeds, or was too close to tell and simpler, and a verdict says so."""
     experiments = [row for row in rows(store, "experiments") if row["status"] == "completed"]
-    for champion in rows(store, "champions"):
-        earlier = [row for row in experiments if row["sequence"] < champion["sequence"]]
-        scored = Counter(row["variant_id"] for row in earlier)
-        assert scored[champion["variant_id"]] >= 2, "a champion has been trained again"
-        assert champion["p_better"] >= 0.95
+    crowned = []
+    for verdict in (row for row in rows(store, "events") if row["kind"] == "verdict"):
+        details = event_details(verdict)
+        if details["outcome"] in ("promoted", "simpler"):
+            crowned.append(verdict["variant_id"])
+            assert details["outcome"] == "simpler" or details["p_better"] >= 0.95
+            assert details["pairs"] >= 2
+            for who in (verdict["variant_id"], details["incumbent"]):
+                before = [row for row in experiments if row["sequence"] < verdict["sequence"]]
+                again = [row for row in before if row["variant_id"] == who]
+                assert len(again) > details["pairs"], "a first score is no confirmation"
+    assert [row["variant_id"] for row in rows(store, "champions")] == crowned
 
 
 def keeps_its_promises(schedule: Schedule) -> None:

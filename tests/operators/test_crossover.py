@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.operators.crossover import Merged, merge, merge_sources
-from autoresearch_ray.operators.steps import mutate
 from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.steps import mutate
 from autoresearch_ray.operators.tunables import Kind, Tunable, find
 from autoresearch_ray.variant import Birth, Operator, Variant, ast_hash
 

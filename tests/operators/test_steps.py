@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_ray.operators.steps import FIRST_STEP_SIZE, STEP_SIZES, mutate, step
 from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.steps import FIRST_STEP_SIZE, STEP_SIZES, mutate, step
 from autoresearch_ray.operators.tunables import Kind, find, is_layers
 from autoresearch_ray.variant import Birth, Operator, Usage, Variant, ast_hash, variant_id
 

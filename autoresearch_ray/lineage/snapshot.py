@@ -66,7 +66,8 @@ def fetch(folder: Path, table: TableName, sequences: Collection[int], columns: S
     Raises:
         RunError: the folder is not a run, or a newer engine wrote it.
     """
-    return _whole(folder, lambda snapshot: snapshot.rows(table, frozenset(sequences), ["sequence", *columns]))
+    wanted = list(dict.fromkeys(["sequence", *columns]))
+    return _whole(folder, lambda snapshot: snapshot.rows(table, frozenset(sequences), wanted))
 
 
 @dataclass(frozen=True, slots=True)

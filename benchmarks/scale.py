@@ -32,6 +32,7 @@ from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Proposal
 from autoresearch_ray.operators.request import Request
+from autoresearch_ray.operators.tunables import Literals
 
 LITERALS = 12
 LANDSCAPE = replace(CALIBRATED, literals=CALIBRATED.literals[:LITERALS], parts=(), interactions=())
@@ -47,8 +48,20 @@ def step(request: Request) -> Proposal:
     value = float(2**19 if "**" in text else text) or 0.001
     factor = 1.02 + (bits >> 8) % 1000 / 4000
     value = value * factor if (bits >> 20) % 2 else value / factor
-    lines[line] = f"{name} = {value:.5g}"
-    return Proposal("\n".join(lines), f"{name} {text} -> {value:.5g}")
+    value = float(f"{value:.5g}")
+    lines[line] = f"{name} = {value}"
+    literals = Literals(
+        {
+            each: float(2**19 if "**" in number else number)
+            for each, number in map(split, lines[FIRST_LINE : FIRST_LINE + LITERALS])
+        },
+        "",
+    )
+    return Proposal("\n".join(lines), f"{name} {text} -> {value}", literals=literals)
+
+
+def split(line: str) -> list[str]:
+    return line.split(" = ")
 
 
 @dataclass

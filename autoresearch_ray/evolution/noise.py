@@ -112,7 +112,8 @@ class NoiseEstimator:
         # loses one degree of freedom, which harms nothing.
         self._variants: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._recent: deque[float] = deque(maxlen=_WINDOW)
-        self._differences: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self._differences: deque[float] = deque(maxlen=_WINDOW)
+        self._uncertain: deque[float] = deque(maxlen=_WINDOW)
         self._squares = 0.0
         self._freedom = 0
         self._estimate: Noise | None = None
@@ -141,7 +142,8 @@ class NoiseEstimator:
 
     def inherit(self, parent: Posterior, score: float) -> None:
         """Take in the first score of a child, with what was believed of its parent."""
-        self._differences.append((score - parent.mean, parent.sd**2))
+        self._differences.append(score - parent.mean)
+        self._uncertain.append(parent.sd**2)
         self._estimate = None
 
     @property
@@ -159,10 +161,10 @@ class NoiseEstimator:
         sigma, measured = self._sigmas()
         if len(self._differences) < MINIMUM_CHILDREN:
             return Noise(sigma, measured=measured, freedom=self._freedom)
-        middle = statistics.median(difference for difference, _ in self._differences)
-        better = [(difference - middle) ** 2 for difference, _ in self._differences if difference <= middle]
-        uncertain = statistics.fmean(variance for _, variance in self._differences)
-        spread = max(statistics.fmean(better) - sigma**2 - uncertain, (_LEAST_SPREAD * sigma) ** 2)
+        middle = statistics.median(self._differences)
+        better = [(difference - middle) ** 2 for difference in self._differences if difference <= middle]
+        uncertain = sum(self._uncertain) / len(self._uncertain)
+        spread = max(sum(better) / len(better) - sigma**2 - uncertain, (_LEAST_SPREAD * sigma) ** 2)
         return Noise(sigma, middle, math.sqrt(spread), measured, self._freedom)
 
     def _sigmas(self) -> tuple[float, float | None]:
@@ -171,7 +173,7 @@ class NoiseEstimator:
         assumed = RELATIVE_SIGMA * max(abs(middle), 1e-6)
         least, most = _DETERMINISTIC * assumed, math.inf
         if len(self._recent) >= MINIMUM_CHILDREN:
-            spread = _MAD_TO_SD * statistics.median(abs(score - middle) for score in self._recent)
+            spread = _MAD_TO_SD * statistics.median([abs(score - middle) for score in self._recent])
             most = max(_SPREADS * spread, assumed)
         measured = None
         if self._freedom:

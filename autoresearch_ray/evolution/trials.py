@@ -15,6 +15,8 @@ WINDOW = 224
 """Trainings that are kept whatever they came to: a surrogate's cost grows with their cube."""
 BEST = 32
 """The best ones that are kept beside them."""
+FLYING = 128
+"""Of the trainings in flight, so many of the latest are told of: enough that none is asked for again."""
 
 
 class Trials:
@@ -23,21 +25,26 @@ class Trials:
     def __init__(self, state: State) -> None:
         self._state = state
         self._literals: dict[int, Literals | str] = {}  # a source, until it is looked at
-        self._flying: dict[int, None] = {}
+        self._flying: dict[int, Trial | None] = {}  # None, until somebody asks
         self._ended: dict[int, Trial | None] = {}  # None: to be made anew
+        self._anew: set[int] = set()
+        self._window: tuple[Trial, ...] | None = None
 
     def begun(self, number: int, literals: Literals | str) -> None:
         """Take in a variant that will be trained: its literals, or its source to find them in."""
         self._literals[number] = literals
         self._flying[number] = None
+        self._window = None
 
     def ended(self, number: int, status: Status) -> None:
         """Take in that a birth has ended; what never trained to an end teaches nothing."""
         self._flying.pop(number, None)
+        self._window = None
         if number not in self._literals:
             return
         if status is Status.COMPLETED:
             self._ended[number] = None
+            self._anew.add(number)
         elif status in (Status.CRASHED, Status.TIMED_OUT):
             self._ended[number] = Trial(self._read(number), failed=True)
         else:
@@ -49,14 +56,25 @@ class Trials:
         """Take in that a variant has another score."""
         if number in self._ended:
             self._ended[number] = None
+            self._anew.add(number)
+            self._window = None
 
     def window(self) -> tuple[Trial, ...]:
         """Return what is known, oldest first, and then what is in flight."""
-        for number, trial in self._ended.items():
-            if trial is None and (scores := self._state.scores(number)):
-                self._ended[number] = Trial(self._read(number), sum(scores) / len(scores), len(scores))
-        ended = (trial for trial in self._ended.values() if trial is not None)
-        return (*ended, *(Trial(self._read(number)) for number in self._flying))
+        if self._window is None:
+            for number in tuple(self._anew):
+                if scores := self._state.scores(number):
+                    self._ended[number] = Trial(self._read(number), sum(scores) / len(scores), len(scores))
+                    self._anew.discard(number)
+            ended = (trial for trial in self._ended.values() if trial is not None)
+            self._window = (*ended, *map(self._in_flight, list(self._flying)[-FLYING:]))
+        return self._window
+
+    def _in_flight(self, number: int) -> Trial:
+        trial = self._flying[number]
+        if trial is None:
+            trial = self._flying[number] = Trial(self._read(number))
+        return trial
 
     def _read(self, number: int) -> Literals:
         literals = self._literals[number]
@@ -70,3 +88,4 @@ class Trials:
         for number in list(self._ended)[: -(WINDOW + BEST)]:
             if number not in best:
                 del self._ended[number], self._literals[number]
+                self._anew.discard(number)

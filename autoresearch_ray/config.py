@@ -131,7 +131,8 @@ class Config(Section):
     tournament_size: int = Field(3, ge=1, le=64)
     """Members drawn for a tournament. 1 is a random choice; larger presses harder towards the best."""
     crossover_probability: float | None = Field(None, ge=0.0, le=1.0)
-    """Share of births that have two parents; null adapts it to what crossovers have brought in this run."""
+    """Share of births that have two parents; null adapts it to what crossovers have brought in this run,
+    compared with the other operators, for what they cost."""
     pacing: Literal["steady_state", "generational"] = "steady_state"
     """`steady_state` breeds whenever a slot is free; `generational` waits for a whole brood (as many births as the
     population), which idles slots."""

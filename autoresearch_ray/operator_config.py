@@ -80,8 +80,9 @@ class LlmConfig(Section):
     """Longest prompt. What is left out of a longer one, and in which order, says docs/operators.md."""
     retries: int = Field(3, ge=0, le=10)
     """Further attempts after a failure that may pass (rate limit, server error, time-out), with growing pauses."""
-    parameters_share: float = Field(0.5, ge=0.0, le=1.0)
-    """Share of one-parent births that turn numbers without a language model. 0 asks for each birth; 1 never does."""
+    parameters_share: float | None = Field(None, ge=0.0, le=1.0)
+    """Share of one-parent births that turn numbers without a language model. 0 asks for each birth; 1 never does; null
+    adapts it to what both have brought in this run for what they cost."""
     reasoned_crossovers: float = Field(0.25, ge=0.0, le=1.0)
     """Share of the crossovers whose parents can simply be merged that ask a language model all the same. Parents that
     changed the same lines are always its affair."""

@@ -14,7 +14,6 @@ import numpy as np
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.evolution.noise import Noise
-from autoresearch_ray.evolution.pacing import crossover_share, operator_for
 from autoresearch_ray.evolution.state import State
 from autoresearch_ray.operators.request import Contract, Idea, Parent
 from autoresearch_ray.variant import Birth, Operator, Result, Status, Variant, variant_id
@@ -35,24 +34,37 @@ def conceive(
     """Decide a birth's island and operator; all that is random derives from the run's seed and the number.
 
     Args:
-        config: shares and seed.
+        config: shares, where they are fixed, and seed.
         run: the run's name.
         number: the birth's.
         capacities: members each island may hold.
-        state: what crossovers have brought so far.
-        language: a language model may be asked; births with one parent are then mutations, but for
-            `llm.parameters_share` of them.
+        state: what the operators have brought so far.
+        language: a language model may be asked.
     """
     rng = np.random.default_rng(entropy(config.seed, number, CHOICE))
-    single = Operator.PARAMETERS
-    if rng.random() >= config.llm.parameters_share and language:
-        single = Operator.MUTATION
-    share = config.crossover_probability
-    if share is None:
-        share = crossover_share(state.crossovers, state.singles)
     island = number % len(capacities)
-    operator = operator_for(rng, share, members=capacities[island], single=single)
+    operator = _operator(config, state, rng, pairs=capacities[island] >= 2, language=language)
     return Birth(number, variant_id(run, number), island, operator, entropy(config.seed, number, TOURNAMENT))
+
+
+def _operator(config: Config, state: State, rng: np.random.Generator, *, pairs: bool, language: bool) -> Operator:
+    """Choose an operator: by the shares that the configuration fixes, else by what each has brought for its cost."""
+    crosses, turns = rng.random(), rng.random()
+    share, numbers = config.crossover_probability, config.llm.parameters_share
+    if pairs and share is not None and crosses < share:
+        return Operator.CROSSOVER
+    singles = [Operator.PARAMETERS, Operator.MUTATION] if language else [Operator.PARAMETERS]
+    if language and numbers is not None:
+        singles = [Operator.PARAMETERS if turns < numbers else Operator.MUTATION]
+    adaptive = [Operator.CROSSOVER] if pairs and share is None else []
+    return state.allocation.choose([*singles, *adaptive], rng, _experiments_a_dollar(config))
+
+
+def _experiments_a_dollar(config: Config) -> float:
+    """Return what a dollar is worth in experiments: as the run may spend both, they are worth the same."""
+    if not config.max_cost_usd or config.max_experiments is None:
+        return 0.0
+    return config.max_experiments / config.max_cost_usd
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How many births and of which kind: room for the next, population sizes, migration and the choice of operator.
+"""How many births: room for the next, population sizes and migration.
 
 Pure decisions on counts. Does not own the loop (evolution/driver.py) or what may be spent (ledger.py).
 """
@@ -8,17 +8,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.variant import Operator
 
 NEAR_GREEDY = 3
 """The smallest automatic population: with the default tournament of three the best member is always drawn, so parents
 are chosen as a greedy climber chooses, while two runners-up stay for crossovers."""
-
-_CROSSOVER_FLOOR, _CROSSOVER_CEILING = 0.05, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +50,6 @@ class Generational:
 
 
 Pacing = SteadyState | Generational
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """What a kind of birth has brought so far."""
-
-    births: int = 0
-    """Births of this kind that were scored, or failed."""
-    gains: int = 0
-    """Those whose score beat every parent's."""
 
 
 def automatic_population(experiments: int | None, slots: int) -> int:
@@ -160,30 +145,3 @@ def neighbour(island: int, num_islands: int) -> int:
 def emigrant_count(capacity: int, migration_rate: float) -> int:
     """Return how many of an island's members migrate: a fraction, at least one, none at rate 0."""
     return max(1, round(capacity * migration_rate)) if migration_rate > 0 else 0
-
-
-def crossover_share(crossover: Tally, single: Tally) -> float:
-    """Return the share of births with two parents that what both kinds have brought suggests, within [0.05, 0.5].
-
-    Proportional to the chance of a gain, each with a prior worth ten births from the log of the one genetic
-    autoresearch there is: crossovers set a new best 3 of 36 times, mutations 20 of 63. The floor keeps measuring what
-    seems useless now: crossovers gain later, when there is something to unite.
-    """
-    with_two = (crossover.gains + 10 * 3 / 36) / (crossover.births + 10)
-    with_one = (single.gains + 10 * 20 / 63) / (single.births + 10)
-    return float(np.clip(with_two / (with_two + with_one), _CROSSOVER_FLOOR, _CROSSOVER_CEILING))
-
-
-def operator_for(
-    rng: np.random.Generator, crossover_probability: float, *, members: int, single: Operator = Operator.PARAMETERS
-) -> Operator:
-    """Choose the operator of the next birth.
-
-    Args:
-        rng: drawn from exactly once, whatever the outcome, so that one decision does not shift the next.
-        crossover_probability: share of births with two parents, for instance from `crossover_share`.
-        members: variants on the island; with fewer than two there is nobody to cross with.
-        single: the operator of births with one parent.
-    """
-    crosses = rng.random() < crossover_probability
-    return Operator.CROSSOVER if crosses and members >= 2 else single

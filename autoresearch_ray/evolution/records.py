@@ -71,7 +71,7 @@ class Records:
     def end(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
         """Write the one row of a birth."""
         row = schema.variant_row(self._origin, variant, status, reason, ast_hash=identity)
-        self._state.born(variant.birth, status, self._lineage.append("variants", row))
+        self._state.born(variant.birth, status, self._lineage.append("variants", row), variant.usage.usd)
         self.open.discard(variant.birth.number)
         self.trials.ended(variant.birth.number, status)
         if status in (Status.REJECTED, Status.OPERATOR_FAILED):

@@ -115,7 +115,7 @@ class _Fold:
         if status not in (Status.REJECTED, Status.OPERATOR_FAILED):
             parents = tuple(self._numbers[parent] for parent in variant.parents)
             self._state.conceived(variant.birth.number, parents, row["ast_hash"])
-        self._state.born(variant.birth, status, sequence)
+        self._state.born(variant.birth, status, sequence, variant.usage.usd)
         self._pay(variant.usage)
         self._recent.append((variant, status))
         if status is Status.COMPLETED and variant.birth.number:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from autoresearch_ray.evolution.allocation import Allocation
 from autoresearch_ray.evolution.ancestry import Ancestry
 from autoresearch_ray.evolution.challenge import Title
 from autoresearch_ray.evolution.noise import NoiseEstimator, Posterior, Prior
-from autoresearch_ray.evolution.pacing import Tally
 from autoresearch_ray.evolution.selection import Member
 from autoresearch_ray.variant import Birth, Purpose, Result, Status, Variant
 
@@ -55,8 +55,7 @@ class State:
         experiments: how experiments ended, counted by status.
         purposes: experiments that ended, but for lost ones, counted by what they were for.
         title: who is confirmed best, and who challenges it.
-        crossovers: what births with two parents have brought, trained ones only.
-        singles: what births with one parent have brought, trained ones only.
+        allocation: what each operator has brought.
         best: the lowest posterior mean so far, not confirmed.
         since_best: births that ended since the best last changed.
     """
@@ -69,8 +68,7 @@ class State:
         self.experiments: Counter[Status] = Counter()
         self.purposes: Counter[Purpose] = Counter()
         self.title = Title()
-        self.crossovers = Tally()
-        self.singles = Tally()
+        self.allocation = Allocation()
         self.seed: Standing | None = None
         self.best: Standing | None = None
         self.since_best = 0
@@ -103,7 +101,7 @@ class State:
         self.cross(parents)
         self._sources.setdefault(_key(identity), number)
 
-    def born(self, birth: Birth, status: Status, sequence: int) -> None:
+    def born(self, birth: Birth, status: Status, sequence: int, usd: float = 0.0) -> None:
         """Take in the final row of a birth; that of its first score, if it has one, follows it."""
         self.births[status] += 1
         self.since_best += 1
@@ -111,8 +109,9 @@ class State:
             self._bests.append(self.posterior(self.best).mean)
         self._sequences.extend(0 for _ in range(len(self._sequences), birth.number + 1))
         self._sequences[birth.number] = sequence
-        if status in (Status.CRASHED, Status.TIMED_OUT):
-            self._count(birth, gained=False)
+        if status is not Status.LOST:
+            trained = status in (Status.COMPLETED, Status.CRASHED, Status.TIMED_OUT)
+            self.allocation.ended(birth.operator, usd, trained=trained)
 
     def sequence(self, number: int) -> int:
         """Return the sequence of the final row of a birth (Raises LookupError: it has none yet)."""
@@ -156,7 +155,7 @@ class State:
         if prior is not None:
             self._prior_means[number], self._prior_variances[number] = prior.mean, prior.variance
         self.noise.inherit(parent, cost)
-        self._count(birth, gained=cost < parent.mean)
+        self.allocation.gained(birth.operator, parent.mean - self.noise.estimate().expected([cost], prior))
 
     def turn(self, value: float) -> float:
         """Return the cost of a value of the metric, or the value of a cost: its own inverse."""
@@ -204,14 +203,6 @@ class State:
         if len(self._bests) < _HORIZON:
             return math.inf
         return max(0.0, self._bests[0] - self._bests[-1]) / (_HORIZON - 1)
-
-    def _count(self, birth: Birth, *, gained: bool) -> None:
-        """Count a trained birth for the share of crossovers; a crossover that found no mate counts as single."""
-        parents = len(self.ancestry.parents(birth.number))
-        if parents == 2:
-            self.crossovers = Tally(self.crossovers.births + 1, self.crossovers.gains + gained)
-        elif parents == 1:
-            self.singles = Tally(self.singles.births + 1, self.singles.gains + gained)
 
     def _rank(self, standing: Standing) -> None:
         if standing.number == 0:

@@ -24,7 +24,7 @@ LEAST_EXPERIMENTS = 16
 _RESERVED = 0.1
 _LEAST_RESERVED = 4
 _SWING = 1.2
-_BEGINNING = 4
+_SETTLED = 8  # births without a better best: a challenger that is overtaken at once is not worth confirming
 _STALLED = 40
 
 
@@ -92,8 +92,9 @@ def challenge(config: Config, state: State, left: Left, slots: int, ended: int) 
         return None
     if ending(config, left, slots):
         return limit
-    clear = pairs <= EAGER_PAIRS or state.since_best >= _STALLED
-    affordable = again(state) + 2 * math.ceil(pairs) <= _SWING * config.replicate_share * ended + _BEGINNING
+    clear = pairs <= EAGER_PAIRS and state.since_best >= _SETTLED + slots
+    clear = clear or state.since_best >= _STALLED + slots
+    affordable = again(state) + 2 * max(math.ceil(pairs), FIRST_LOOK) <= _SWING * config.replicate_share * ended
     return limit if clear and affordable else None
 
 

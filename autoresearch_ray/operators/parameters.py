@@ -27,11 +27,12 @@ MOST_FITTED = 160
 
 _LATEST = 60
 _MOST_FOR_LENGTHS = 100
-_RADII = (0.25, 1.2)
+_RADII = (0.15, 0.8)
+_STRETCH = (0.25, 2.0)
 _CANDIDATES = 200
 _SPARSITY = (0.1, 0.3, 1.0)
 _DESCENTS = 3
-_SCATTER = 0.3
+_SCATTER = 0.15
 _FORGONE = 0.1
 _SHOWN = 6
 _INFEASIBLE = 1e3
@@ -142,7 +143,7 @@ def _chosen(known: _Known, rng: np.random.Generator) -> dict[str, Value]:
     centre = points[int(np.argmin(surrogate.mean(points)))]
     path = surrogate.sample(rng.uniform(), rng)
     feasible = _Feasible(known, covariance)
-    low, high = _region(known.space, centre, math.exp(rng.uniform(*np.log(_RADII))))
+    low, high = _region(known.space, centre, covariance, math.exp(rng.uniform(*np.log(_RADII))))
     best = _minimum(path, feasible, centre, low, high, rng)
     best = _settled(known.space, path, feasible, best)
     return _simplified(known, path, feasible, best)
@@ -184,9 +185,15 @@ class _Feasible:
         return np.asarray(np.where(expected < 0, _INFEASIBLE, 0.0))
 
 
-def _region(space: Space, centre: Points, radius: float) -> tuple[Points, Points]:
-    """Return the corners of the trust region: far enough along each axis that another value can be reached."""
-    reach = np.array([max(radius, 1.02 * axis.least(at)) for axis, at in zip(space.axes, centre, strict=True)])
+def _region(space: Space, centre: Points, covariance: Fit, radius: float) -> tuple[Points, Points]:
+    """Return the corners of the trust region: wide where costs change slowly, narrow where they change fast.
+
+    But never so narrow that no other value of a discrete literal could be reached.
+    """
+    lengths = 1 / np.sqrt(covariance.inverse_squares)
+    relative = np.clip(lengths / np.exp(np.log(lengths).mean()), *_STRETCH)
+    least = np.array([1.02 * axis.least(at) for axis, at in zip(space.axes, centre, strict=True)])
+    reach = np.maximum(radius * relative, least)
     choices = np.array([axis.alternative is not None for axis in space.axes])
     return np.where(choices, 0.0, centre - reach), np.where(choices, CATEGORY_DISTANCE, centre + reach)
 

@@ -11,16 +11,12 @@ from autoresearch_ray.evolution.pacing import (
     NEAR_GREEDY,
     Generational,
     SteadyState,
-    Tally,
     automatic_population,
     capacities,
-    crossover_share,
     emigrant_count,
     migrates_after,
     neighbour,
-    operator_for,
 )
-from autoresearch_ray.variant import Operator
 
 steady = settings(deadline=None, derandomize=True)
 
@@ -126,35 +122,3 @@ def test_the_ring_visits_every_island() -> None:
 @pytest.mark.parametrize(("capacity", "rate", "count"), [(20, 0.1, 2), (2, 0.1, 1), (20, 0.0, 0), (8, 1.0, 8)])
 def test_emigrants(capacity: int, rate: float, count: int) -> None:
     assert emigrant_count(capacity, rate) == count
-
-
-def test_the_crossover_share_starts_from_what_was_seen_elsewhere() -> None:
-    assert crossover_share(Tally(), Tally()) == pytest.approx((3 / 36) / (3 / 36 + 20 / 63))
-
-
-def test_the_crossover_share_follows_what_crossovers_bring_within_bounds() -> None:
-    useful = crossover_share(Tally(40, 12), Tally(60, 12))
-    useless = crossover_share(Tally(40, 0), Tally(60, 12))
-    assert useless < crossover_share(Tally(), Tally()) < useful
-    assert crossover_share(Tally(10**6, 10**6), Tally(10**6, 0)) == 0.5
-    assert crossover_share(Tally(10**6, 0), Tally(10**6, 10**6)) == 0.05
-
-
-def test_the_operator_is_drawn_with_its_probability() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [operator_for(rng, 0.3, members=4, single=Operator.MUTATION) for _ in range(2000)]
-    assert set(drawn) == {Operator.CROSSOVER, Operator.MUTATION}
-    assert 0.26 < drawn.count(Operator.CROSSOVER) / 2000 < 0.34
-
-
-@pytest.mark.parametrize(("probability", "operator"), [(0.0, Operator.PARAMETERS), (1.0, Operator.CROSSOVER)])
-def test_certain_operators(probability: float, operator: Operator) -> None:
-    rng = np.random.default_rng(0)
-    assert {operator_for(rng, probability, members=2) for _ in range(50)} == {operator}
-
-
-def test_one_member_has_nobody_to_cross_with_and_draws_as_often() -> None:
-    alone, together = np.random.default_rng(5), np.random.default_rng(5)
-    assert {operator_for(alone, 1.0, members=1) for _ in range(9)} == {Operator.PARAMETERS}
-    assert [operator_for(together, 0.5, members=2) for _ in range(9)]
-    assert alone.random() == together.random()

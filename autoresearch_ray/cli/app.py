@@ -193,6 +193,21 @@ def plan(
 
 
 @app.command()
+def confirm(
+    name: RunName = None,
+    top: Annotated[int, typer.Option("--top", min=1, max=1000, help="How many of the best.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings of each, under fresh seeds.")] = 5,
+    address: Address = None,
+    storage: Storage = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Train the best of a finished run on fresh seeds, beside its seed; with intervals and the holdout score."""
+    from autoresearch_ray.cli import confirming
+
+    _exit(confirming.carry_out(query.find_run(storage, name), top, seeds, address, as_json))
+
+
+@app.command()
 def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json = False) -> None:
     """Show how a run stands, live or finished."""
     folder = query.find_run(storage, name)

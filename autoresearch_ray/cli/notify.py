@@ -6,6 +6,7 @@ Owns the posting. What is worth telling is decided by `Teller.look`, from the dr
 from __future__ import annotations
 
 import json
+import math
 import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,13 +19,15 @@ _SECONDS = 10.0
 class Teller:
     """Posts `{"run", "event", "text"}` from one thread; a URL that fails is reported once, as a line.
 
-    Events: `best` (a new best, unconfirmed), `stall` (no better best for a while), `models_down`, `end`.
+    Events: `best` (a new best guess, unconfirmed), `champion` (one was confirmed), `stall` (no better best guess for a
+    while), `models_down`, `end`.
     """
 
     def __init__(self, url: str | None) -> None:
         self._url = url
         self._pool = ThreadPoolExecutor(max_workers=1) if url else None
         self._best: str | None = None
+        self._champion = 0
         self._stalled = False
         self._down = False
         self._posts: list[Future[str | None]] = []
@@ -35,8 +38,23 @@ class Teller:
         best = state.best
         if best is not None and best.number and best.variant_id != self._best and state.seed is not None:
             self._best, self._stalled = best.variant_id, False
-            gain = best.mean - state.seed.mean
-            self._post(run, "best", f"{best.mean:.4f} ({gain:+.4f} against the seed, unconfirmed): {best.hypothesis}")
+            known, seed = state.posterior(best), state.posterior(state.seed)
+            change = state.turn(known.mean) - state.turn(seed.mean)
+            self._post(
+                run,
+                "best",
+                f"{state.turn(known.mean):.4f} ± {known.sd:.4f} ({known.count} trained; {change:+.4f} ± "
+                f"{math.hypot(known.sd, seed.sd):.4f} against the seed, unconfirmed): {best.hypothesis}",
+            )
+        if state.title.champion is not None and state.title.holder != self._champion:
+            self._champion, verdict = state.title.holder, state.title.champion
+            self._post(
+                run,
+                "champion",
+                f"{state.turn(verdict.mean):.4f} ± {verdict.sd:.4f} ({verdict.pairs} fresh seeds; better by "
+                f"{verdict.gain:.4f} ± {verdict.gain_sd:.4f}, P = {verdict.p_better:.3f}): "
+                f"{driver.hypothesis(self._champion)}",
+            )
         if driver.availability.down and not self._down:
             self._post(run, "models_down", "no language model answers; the search goes on without them")
         self._down = driver.availability.down

@@ -99,7 +99,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
     slot = Slot(config.num_cpus, config.num_gpus)
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
     with _opened(folder, config) as lineage:
-        _same_class(lineage, origin)
+        same_class(lineage, origin)
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
         data = trainer.data if isinstance(trainer, ScoringTrainer) else None
@@ -311,7 +311,7 @@ def _spent_usd(lineage: LineageStore) -> float:
         return 0.0
 
 
-def _same_class(lineage: LineageStore, origin: Origin) -> None:
+def same_class(lineage: LineageStore, origin: Origin) -> None:
     """Refuse to go on with a run under conditions that make its scores incomparable.
 
     Raises:

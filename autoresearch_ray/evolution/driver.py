@@ -158,6 +158,10 @@ class Driver:
         """Births and replicates that ended since `watch` was last called."""
         return self.records.ended
 
+    def hypothesis(self, number: int) -> str:
+        """Return what a variant tried, of one that has a score."""
+        return self.memory.recall(number).hypothesis
+
     def begin(self, source: str) -> None:
         """Start a new search from a seed (Raises SeedError: it cannot be trained)."""
         opening.begin(self, source)

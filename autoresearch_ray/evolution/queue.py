@@ -60,7 +60,10 @@ class Queue:
         holdout = purpose in (Purpose.CHALLENGE, Purpose.CONFIRMATION)
         experiment = Experiment(name, variant.variant_id, variant.source, seed, holdout=holdout, purpose=purpose)
         run = Running(experiment, variant, identity, losses)
-        self.ready.append(run)
+        if purpose is Purpose.CHALLENGE:  # a verdict is waited for, and the end of the run may be near
+            self.ready.appendleft(run)
+        else:
+            self.ready.append(run)
         return run
 
     def again(self, run: Running, *, ended: bool) -> Running:

@@ -54,7 +54,7 @@ def crossing(constant: float, first: int, last: int) -> float:
     return total
 
 
-def p_better(difference: float, sigma: float, pairs: int, freedom: int) -> float:
+def p_better(difference: float, sigma: float, pairs: float, freedom: int) -> float:
     """Return the probability that the first of two is better, given a flat prior and that sigma was estimated.
 
     Args:

@@ -63,7 +63,7 @@ def ending(config: Config, left: Left, slots: int) -> bool:
         return True
     if left.experiments is not None and left.experiments <= reserve(config):
         return True
-    rounds = math.ceil(2 * FIRST_LOOK / slots) + 1
+    rounds = math.ceil(2 * FIRST_LOOK / slots) + 2  # what trains is finished first, and what was handed out
     return left.seconds is not None and left.seconds <= rounds * left.experiment_seconds
 
 

@@ -5,6 +5,7 @@ Owns layout and words. Does not own the values (snapshot.py) or the printing (cl
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -16,7 +17,7 @@ from rich.text import Text
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.explore import text
-from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain
+from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain_error
 from autoresearch_ray.explore.text import plain
 from autoresearch_ray.variant import Status
 
@@ -37,19 +38,31 @@ def _summary(snapshot: Snapshot) -> Table:
     table.add_row("experiments", _experiments(snapshot))
     table.add_row("births", _births(snapshot))
     table.add_row("seed", score_text(snapshot.seed, snapshot.metric))
-    table.add_row("best so far", score_text(snapshot.best, snapshot.metric))
-    gained = gain(snapshot)
-    if gained is not None and snapshot.best and snapshot.seed and snapshot.best.variant_id != snapshot.seed.variant_id:
-        change = Text(
-            f"{text.signed(gained, lower=snapshot.lower_is_better)} against the seed (not confirmed on fresh seeds)"
-        )
-        table.add_row("", change)
-        table.add_row("", Text(plain(snapshot.best.hypothesis), style="italic"))
+    if snapshot.champion is not None:
+        table.add_row("champion", _against_seed(snapshot, snapshot.champion, "confirmed on fresh seeds"))
+    best, champion = snapshot.best, snapshot.champion
+    if best is None or champion is None or best.variant_id != champion.variant_id:
+        table.add_row("best guess", _against_seed(snapshot, best, "not confirmed"))
+        if best is not None and snapshot.seed is not None and best.variant_id != snapshot.seed.variant_id:
+            table.add_row("", Text(plain(best.hypothesis), style="italic"))
+    if snapshot.challenging is not None and snapshot.state in ("running", "draining"):
+        table.add_row("", Text(f"{snapshot.challenging[:7]} is trained on fresh seeds, beside who it challenges"))
     table.add_row("time", _time(snapshot))
     if snapshot.usd:
         cap = f" of {snapshot.max_usd:.2f}" if snapshot.max_usd is not None else ""
         table.add_row("spent", Text(f"${snapshot.usd:.2f}{cap}"))
     return table
+
+
+def _against_seed(snapshot: Snapshot, score: Score | None, standing: str) -> Text:
+    """Return a score, and how it differs from the seed's, with its error and how sure it is."""
+    shown = score_text(score, snapshot.metric)
+    if score is None or snapshot.seed is None or score.variant_id == snapshot.seed.variant_id:
+        return shown
+    better = snapshot.seed.mean - score.mean if snapshot.lower_is_better else score.mean - snapshot.seed.mean
+    error = gain_error(score, snapshot.seed)
+    change = text.signed(better, lower=snapshot.lower_is_better) + ("" if error is None else f" ± {error:.4f}")
+    return shown.append(f"  {change} against the seed, {standing}")
 
 
 def _experiments(snapshot: Snapshot) -> RenderableType:
@@ -118,7 +131,8 @@ def line(driver: Driver, ended: Ended) -> str:
     clock = datetime.fromtimestamp(driver.cluster.now()).strftime("%H:%M:%S")
     head = f"{clock}  {count:>7}  {ended.variant.variant_id[:7]}  {ended.variant.birth.operator.value:<10}"
     if ended.status is Status.COMPLETED and ended.result is not None and ended.result.val_bpb is not None:
-        what = f"{ended.result.val_bpb:.4f}{_change(driver, ended)}"
+        sigma = driver.state.noise.estimate().sigma
+        what = f"{ended.result.val_bpb:.4f} ± {sigma:.4f}{_change(driver, ended)}"
     else:
         what = f"{ended.status.value.replace('_', ' ')}: {plain(ended.reason)}"
     flag = f"  ({plain(ended.result.claim_flag)})" if ended.result is not None and ended.result.claim_flag else ""
@@ -130,11 +144,12 @@ def _change(driver: Driver, ended: Ended) -> str:
     score = ended.result.val_bpb if ended.result else None
     scores = driver.state.best_parent(number)
     best = driver.state.best is not None and driver.state.best.number == number
-    mark = " best" if best else ""
+    mark = " best guess" if best else ""
     if score is None or scores is None:
         return mark
     parent = driver.state.turn(sum(scores) / len(scores))
-    return f" ({score - parent:+.4f}){mark}"
+    error = driver.state.noise.estimate().sigma * math.sqrt(1 + 1 / len(scores))
+    return f" ({score - parent:+.4f} ± {error:.4f}){mark}"
 
 
 def duration(seconds: float) -> str:

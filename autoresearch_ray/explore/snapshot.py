@@ -16,18 +16,19 @@ from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.evolution.state import Standing
 from autoresearch_ray.lineage import files
+from autoresearch_ray.variant import variant_id
 
 LIVE_FILE = "live.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A variant's score as it is shown: a mean, its standard error, and how many trainings it rests on."""
+    """A variant's score as it is shown: the posterior mean, its deviation, and how many trainings it rests on."""
 
     variant_id: str
     mean: float
     error: float | None
-    """None while no variant has replicates, so that nothing is known about the noise."""
+    """None in files of older engines, while nothing was known about the noise."""
     count: int
     hypothesis: str
 
@@ -81,6 +82,12 @@ class Snapshot:
     slot_seconds: float
     usd: float
     max_usd: float | None
+    champion: Score | None = None
+    """The confirmed best, over the fresh trainings that confirmed it; None while nothing is."""
+    challenging: str | None = None
+    """Id of whom the title is being decided on, on fresh seeds."""
+    detectable: float | None = None
+    """The smallest true gain that the last challenge would have found four times out of five; None without one."""
 
 
 def take(driver: Driver, state: str) -> Snapshot:
@@ -111,15 +118,36 @@ def take(driver: Driver, state: str) -> Snapshot:
         slot_seconds=spent.slot_seconds,
         usd=spent.usd,
         max_usd=config.max_cost_usd,
+        champion=_champion(driver),
+        challenging=_challenging(driver),
+        detectable=_detectable(driver),
     )
+
+
+def _champion(driver: Driver) -> Score | None:
+    title = driver.state.title
+    if title.champion is None:
+        return None
+    verdict, name = title.champion, variant_id(driver.origin.run, title.holder)
+    return Score(name, driver.state.turn(verdict.mean), verdict.sd, verdict.pairs, driver.hypothesis(title.holder))
+
+
+def _challenging(driver: Driver) -> str | None:
+    challenge = driver.state.title.challenge
+    return None if challenge is None else variant_id(driver.origin.run, challenge.challenger)
+
+
+def _detectable(driver: Driver) -> float | None:
+    last = driver.state.title.last
+    return last.detectable if last is not None and math.isfinite(last.detectable) else None
 
 
 def _score(driver: Driver, standing: Standing | None) -> Score | None:
     if standing is None:
         return None
-    sigma, count = driver.state.noise.measured_sigma, len(standing.scores)
-    error = None if sigma is None else sigma / math.sqrt(count)
-    return Score(standing.variant_id, driver.state.turn(standing.mean), error, count, standing.hypothesis)
+    posterior = driver.state.posterior(standing)
+    mean = driver.state.turn(posterior.mean)
+    return Score(standing.variant_id, mean, posterior.sd, posterior.count, standing.hypothesis)
 
 
 def _activities(driver: Driver) -> tuple[Activity, ...]:
@@ -175,7 +203,7 @@ def read(folder: Path) -> Snapshot:
     """
     try:
         values: dict[str, Any] = json.loads((folder / LIVE_FILE).read_text(encoding="utf-8"))
-        scores = {key: Score(**values[key]) if values[key] else None for key in ("seed", "best")}
+        scores = {key: Score(**values[key]) if values.get(key) else None for key in ("seed", "best", "champion")}
         activities = tuple(Activity(**activity) for activity in values["activities"])
         return Snapshot(**{**values, **scores, "activities": activities})
     except FileNotFoundError:
@@ -197,3 +225,10 @@ def gain(snapshot: Snapshot) -> float | None:
         return None
     gain = snapshot.seed.mean - snapshot.best.mean
     return gain if snapshot.lower_is_better else -gain
+
+
+def gain_error(first: Score | None, second: Score | None) -> float | None:
+    """Return the standard error of the difference between two scores; None where one of theirs is not known."""
+    if first is None or second is None or first.error is None or second.error is None:
+        return None
+    return math.hypot(first.error, second.error)

@@ -39,6 +39,22 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Champion:
+    """The confirmed best, by its trainings on fresh seeds alone."""
+
+    variant_id: str
+    score: Score
+    p_better: float
+    """That it is better than whom it beat: the champion before it, or the seed."""
+    gain: float | None
+    """By how much it is better than the seed."""
+    gain_error: float | None
+    holdout: Score | None
+    """On rows that nothing was chosen by."""
+    seed_holdout: Score | None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a run came to. Scores are bits per byte, times seconds."""
 
@@ -62,20 +78,26 @@ class Summary:
     best: Score | None
     best_id: str | None
     gain: float | None
-    """How much better the best is than the seed."""
+    """How much better the best guess is than the seed, by what is believed of both."""
     gain_error: float | None
-    """Its standard error; the best of many single trainings is lucky beyond it."""
+    """Its standard error."""
+    champion: Champion | None
+    """The confirmed best; None on a night without one."""
+    detectable: float | None
+    """The smallest true gain that the last challenge for the title would have found four times out of five."""
     path: tuple[Step, ...]
+    """The way from the seed to the champion, or else to the best guess."""
     diff: str
-    """The best's whole change against the seed, as a unified diff."""
+    """Its whole change against the seed, as a unified diff."""
 
 
 def of(folder: Path) -> Summary:
     """Sum up a run from its lineage and its live file (Raises RunError: the folder is not a run)."""
     lineage, moment = Lineage.open(folder), moments.read(folder)
-    seed = lineage.seed
-    best = next(iter(lineage.best(1)), None)
-    path = lineage.path(best) if best is not None else []
+    seed, best = lineage.seed, _best(lineage, moment)
+    leader = lineage.champion if lineage.champion is not None else best
+    path = lineage.path(leader) if leader is not None else []
+    gained = moments.gain(moment) if best is not None and best != seed else None
     return Summary(
         run=lineage.tables.run,
         folder=folder,
@@ -88,16 +110,49 @@ def of(folder: Path) -> Summary:
         metric=lineage.metric,
         sigma=lineage.sigma,
         seeded=seed is None or not ignores_seed(_scores_of(lineage, seed)),
-        seed=lineage.score(seed) if seed is not None else None,
-        best=lineage.score(best) if best is not None else None,
+        seed=_believed(moment.seed) or (lineage.score(seed) if seed is not None else None),
+        best=_believed(moment.best) or (lineage.score(best) if best is not None else None),
         best_id=lineage.ids[best] if best is not None else None,
-        gain=lineage.gain(best, seed) if seed is not None and best is not None else None,
-        gain_error=_gain_error(lineage, best, seed),
+        gain=gained,
+        gain_error=moments.gain_error(moment.best, moment.seed),
+        champion=_champion(lineage, moment),
+        detectable=moment.detectable,
         path=tuple(
             Step(lineage.ids[at], lineage.operators[at], lineage.hypotheses[at], lineage.score(at)) for at in path
         ),
-        diff=_diff(lineage, seed, best),
+        diff=_diff(lineage, seed, leader),
     )
+
+
+def _best(lineage: Lineage, moment: moments.Snapshot) -> int | None:
+    """Return whom the search takes for the best, after shrinkage; else the one with the best mean score."""
+    if moment.best is not None and moment.best.variant_id in lineage.ids:
+        return lineage.find(moment.best.variant_id)
+    return next(iter(lineage.best(1)), None)
+
+
+def _believed(score: moments.Score | None) -> Score | None:
+    return None if score is None else Score(score.mean, score.count, score.error)
+
+
+def _champion(lineage: Lineage, moment: moments.Snapshot) -> Champion | None:
+    if lineage.champion is None:
+        return None
+    row: Row = lineage.tables.champions.slice(len(lineage.tables.champions) - 1, 1).to_pylist()[0]
+    score = Score(row["posterior_mean"], row["trainings"] or 1, row["posterior_sd"])
+    gain = error = None
+    if moment.seed is not None:
+        gain = (moment.seed.mean - score.mean) * (1 if moment.lower_is_better else -1)
+        error = math.hypot(row["posterior_sd"], moment.seed.error or 0.0)
+    seed = lineage.seed
+    holdouts = [_holdout(lineage, at, row["posterior_sd"] * math.sqrt(score.count)) for at in (lineage.champion, seed)]
+    return Champion(row["variant_id"], score, row["p_better"], gain, error, *holdouts)
+
+
+def _holdout(lineage: Lineage, position: int | None, sigma: float) -> Score | None:
+    rows = [] if position is None else lineage.experiments(position)
+    values = [row["holdout_bpb"] for row in rows if row["holdout_bpb"] is not None]
+    return Score(sum(values) / len(values), len(values), sigma / math.sqrt(len(values))) if values else None
 
 
 def _last_sitting(lineage: Lineage) -> pa.Table:
@@ -151,15 +206,38 @@ def _facts(summary: Summary) -> Table:
     table.add_row("seed", _score(summary.seed, summary.metric))
     if not summary.seeded:
         table.add_row("noise", "cannot be known: another random seed does not change the seed program's score")
-    table.add_row("best guess", f"{_score(summary.best, summary.metric)}  {(summary.best_id or '')[:7]}")
-    if summary.gain is not None and len(summary.path) > 1:
-        error = f" ± {summary.gain_error:.4f}" if summary.gain_error is not None else ""
-        table.add_row("gain", Text(f"{summary.gain:.4f}{error} {unit(summary.metric)}", style="bold green"))
-        table.add_row("", Text("The luckiest of many single trainings: not confirmed on fresh seeds.", style="yellow"))
+    _add_champion(table, summary)
+    champion = summary.champion
+    if champion is None or champion.variant_id != summary.best_id:
+        table.add_row("best guess", f"{_score(summary.best, summary.metric)}  {(summary.best_id or '')[:7]}")
+        if summary.gain is not None:
+            error = f" ± {summary.gain_error:.4f}" if summary.gain_error is not None else ""
+            better = Text(f"unconfirmed: {summary.gain:.4f}{error} {unit(summary.metric)} better than the seed")
+            table.add_row("", better)
+        elif champion is None:
+            table.add_row("gain", "nothing better than the seed was found")
+    if len(summary.path) > 1:
         table.add_row("by way of", _way(summary))
-    else:
-        table.add_row("gain", "nothing better than the seed was found")
     return table
+
+
+def _add_champion(table: Table, summary: Summary) -> None:
+    """Add the confirmed best, or what a night without one could have found."""
+    champion = summary.champion
+    if champion is None:
+        found = "nothing was confirmed on fresh seeds"
+        if summary.detectable is not None:
+            found += f"; a true gain of {summary.detectable:.4f} would have been, four times out of five"
+        table.add_row("champion", found)
+        return
+    table.add_row("champion", f"{_score(champion.score, summary.metric)}  {champion.variant_id[:7]}")
+    if champion.gain is not None:
+        gain = f"{champion.gain:.4f} ± {champion.gain_error or 0.0:.4f} {unit(summary.metric)} better than the seed"
+        sure = f", confirmed on fresh seeds: P = {champion.p_better:.3f}"
+        table.add_row("", Text(gain + sure, style="bold green"))
+    if champion.holdout is not None:
+        seed = "" if champion.seed_holdout is None else f"; the seed {_score(champion.seed_holdout, summary.metric)}"
+        table.add_row("holdout", f"{_score(champion.holdout, summary.metric)}{seed}")
 
 
 def _way(summary: Summary) -> Text:
@@ -172,16 +250,18 @@ def _way(summary: Summary) -> Text:
 
 
 def _next(summary: Summary) -> Text:
-    name, best = plain(summary.run), (summary.best_id or "")[:7]
+    leader = summary.champion.variant_id if summary.champion is not None else summary.best_id
+    name, best = plain(summary.run), (leader or "")[:7]
     text = Text("Look further\n", style="bold")
     storage = "" if summary.folder.parent == Path("runs") else f" --storage {summary.folder.parent}"
     of_best = (
-        (f"arr lineage path {best} {name}{storage}", "each step to the best"),
-        (f"arr lineage show {best} {name} --source{storage}", "everything about the best"),
+        (f"arr lineage path {best} {name}{storage}", "each step to the champion, or the best guess"),
+        (f"arr lineage show {best} {name} --source{storage}", "everything about it"),
     )
     for command, what in (
         (f"arr lineage tree {name}{storage}", "who descends from whom"),
         *(of_best if best else ()),
+        (f"arr confirm {name}{storage}", "the best five once more, on fresh seeds"),
         (f"{summary.folder}/progress.png", "a picture of every experiment"),
     ):
         text.append(f"  {command:<36}", style="cyan")
@@ -204,12 +284,6 @@ def _counts(statuses: list[str]) -> dict[str, int]:
 
 def _scores_of(lineage: Lineage, position: int) -> list[float]:
     return [row["val_bpb"] for row in lineage.experiments(position) if row["val_bpb"] is not None]
-
-
-def _gain_error(lineage: Lineage, best: int | None, seed: int | None) -> float | None:
-    scores = [lineage.score(at) for at in (best, seed) if at is not None]
-    errors = [score.error for score in scores if score is not None and score.error is not None]
-    return math.hypot(*errors) if len(errors) == 2 else None
 
 
 def _diff(lineage: Lineage, seed: int | None, best: int | None) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from autoresearch_ray.lineage.store import LineageStore
+
 Cli = Callable[..., Any]
 
 
@@ -78,13 +80,23 @@ def test_an_address_that_nobody_answers_at(cli: Cli, quick: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["lineage", "tree"], ["lineage", "best"], ["lineage", "export", "tsv"]]
+    "command", [["status"], ["confirm"], ["lineage", "tree"], ["lineage", "best"], ["lineage", "export", "tsv"]]
 )
 def test_a_run_that_is_not_there(cli: Cli, tmp_path: Path, command: list[str]) -> None:
     refused(cli(*command, "--storage", tmp_path), "there is no run in")
     (tmp_path / "photos").mkdir()
     refused(cli(*command, "photos", "--storage", tmp_path), "is not a run")
     refused(cli(*command, "fotos", "--storage", tmp_path), "there is no run 'fotos'")
+
+
+def test_confirm_without_a_finished_experiment_or_while_the_run_lives(cli: Cli, quick: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "mar5"
+    with LineageStore.create(folder, "mar5"):
+        (folder / "config.yaml").write_text(quick.read_text())
+        refused(cli("confirm", "--storage", tmp_path / "runs"), "mar5 is running")
+    refused(cli("confirm", "mar5", "--storage", tmp_path / "runs"), "no finished experiment")
+    for words in (["--top", "0"], ["--seeds", "-1"], ["--seeds", "many"]):
+        assert cli("confirm", *words, "--storage", tmp_path / "runs").code == 2
 
 
 def test_a_file_that_cannot_be_scored(cli: Cli, quick: Path, tmp_path: Path) -> None:

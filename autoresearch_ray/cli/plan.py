@@ -159,6 +159,11 @@ def notes(found: Forecast, night: Night, asked: Asked, observed: Observed | None
             f"Only the first {night.simulated_hours:.3g} of {night.hours:g} hours were simulated: differences between "
             "sizes show early, and so many experiments would take too long here."
         )
+    if not night.learns:
+        lines.append(
+            "Numbers take plain random steps here: the operator that learns needs too much time in so many searches, "
+            "and would make every size better."
+        )
     if observed is None:
         lines.append("The landscape is calibrated to autoresearch's 125 experiments; --from RUN takes your own run's.")
     else:

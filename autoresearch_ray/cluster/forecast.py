@@ -19,6 +19,10 @@ import numpy.typing as npt
 from autoresearch_ray.cluster.simulated import World
 from autoresearch_ray.cluster.simulation import simulate
 from autoresearch_ray.config import Config
+from autoresearch_ray.operators import dispatch, steps
+from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.request import Request
+from autoresearch_ray.variant import Operator
 
 GREEDY = 1
 """The size that is always among the candidates: a hill-climber that keeps the best."""
@@ -26,8 +30,11 @@ MARKS = 60
 """Moments at which the searches are compared, evenly over the simulated time."""
 FEWEST, MOST = 4, 32
 """Searches of each size."""
-LARGEST = 2000
+LARGEST = 1500
 """Experiments of one simulated search at most; a longer one is simulated for as long as it has so many."""
+LEARNS = 120
+"""Up to so many experiments, numbers are set by the operator that learns, as in a real run. It takes some 20 ms a
+birth, so longer searches are simulated with plain random steps."""
 
 Truths = npt.NDArray[np.float64]
 
@@ -47,6 +54,11 @@ class Night:
         """Trainings that the slots have time for."""
         slots = sum(node.slots for node in self.world.nodes)
         return self.hours * 3600 * slots / self.world.experiment_seconds
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is time to simulate the operator that learns."""
+        return self.experiments <= LEARNS
 
     @property
     def simulated_hours(self) -> float:
@@ -134,9 +146,18 @@ def forecast(night: Night, seconds: float, processes: int | None = None) -> Iter
 def _course(night: Night, size: int, seed: int) -> Truths:
     """Return the true score of one search's best guess at each mark."""
     settings = {"population_size": size, "max_hours": night.simulated_hours, "max_experiments": None, "seed": seed}
-    course = simulate(night.config.model_copy(update=settings), replace(night.world, tick=_tick(night.world)))
+    world = replace(night.world, tick=_tick(night.world))
+    operators = dispatch.propose if night.learns else _plain
+    course = simulate(night.config.model_copy(update=settings), world, operators=operators)
     hours = night.simulated_hours
     return np.array([course.at(3600 * mark) for mark in np.linspace(hours / MARKS, hours, MARKS)])
+
+
+def _plain(request: Request) -> Proposal | Failure:
+    """Answer as the real operators do, but for numbers: they take plain random steps."""
+    if request.birth.operator is Operator.PARAMETERS:
+        return steps.mutate(request.parents[0].variant, np.random.default_rng(request.birth.seed))
+    return dispatch.propose(request)
 
 
 def _tick(world: World) -> float:

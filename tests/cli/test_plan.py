@@ -78,15 +78,16 @@ def test_a_plan_is_a_table_a_picture_and_a_configuration(cli: Cli, tmp_path: Pat
 def test_a_plan_from_a_run_takes_its_own_figures(cli: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "night"
     slow = World(CALIBRATED, workers(2), experiment_seconds=60.0, train_seconds=50.0)
-    simulate(Config(max_experiments=60), slow, folder=folder)
+    simulate(Config(max_experiments=40), slow, folder=folder)
     (folder / "config.yaml").write_text("num_gpus: 0\nnum_islands: 1\n")
     out = tmp_path / "plan.png"
-    outcome = cli("plan", *QUICK, "--from", "night", "--storage", tmp_path / "runs", "--json", "--out", out)
+    asked = ("--gpus", "2", "--hours", "0.3", "--population-size", "1", "--seconds", "0.1", "--json", "--out", out)
+    outcome = cli("plan", "--from", "night", "--storage", tmp_path / "runs", *asked)
     assert outcome.code == 0, outcome.err
     found = json.loads(outcome.out)
-    assert found["experiments"] == pytest.approx(72, abs=3)  # 18 minutes of one each, on four slots
+    assert found["experiments"] == pytest.approx(36, abs=2)  # 18 minutes of one each, on two slots
     assert found["calibration"]["run"] == "simulated"
-    assert [each["population_size"] for each in found["sizes"]] == [1, 3]
+    assert [each["population_size"] for each in found["sizes"]] == [1]
     assert found["start"] == pytest.approx(0.9979, abs=0.002)
     assert all(each["expected"][-1] < found["start"] for each in found["sizes"])
     assert yaml.safe_load(found["configuration"])["num_gpus"] == 0

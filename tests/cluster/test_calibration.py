@@ -22,7 +22,7 @@ KNOWN = World(
 @pytest.fixture(scope="module")
 def observed(tmp_path_factory: pytest.TempPathFactory) -> Observed:
     folder = tmp_path_factory.mktemp("calibration") / "run"
-    simulate(language(Config(max_experiments=150, seed_replicates=6)), KNOWN, folder=folder)
+    simulate(language(Config(max_experiments=90, seed_replicates=6)), KNOWN, folder=folder)
     return observe(folder)
 
 
@@ -31,7 +31,7 @@ def test_what_is_read_off_a_lineage_is_what_made_it(observed: Observed) -> None:
     assert observed.lower_is_better
     assert observed.replicated
     assert observed.sigma == pytest.approx(0.0005, rel=0.5)
-    assert observed.crash_share == pytest.approx(0.15, abs=0.08)
+    assert observed.crash_share == pytest.approx(0.15, abs=0.1)
     assert observed.lost_share == pytest.approx(0.05, abs=0.05)
     assert observed.experiment_seconds == pytest.approx(120.0, rel=0.05)
     assert observed.train_seconds == 100.0
@@ -49,7 +49,6 @@ def test_a_landscape_like_it_starts_there_and_gains_as_much(observed: Observed) 
     assert observed.start - observed.gain > landscape.best > observed.start - 4 * observed.gain
     walks = [calibration._walk(observed, landscape, np.random.default_rng(seed))[0] for seed in range(8)]
     assert float(np.median(walks)) == pytest.approx(observed.gain, rel=0.4)
-    assert landscape_like(observed) == landscape
 
 
 def test_a_world_like_it_is_as_slow_and_as_faulty(observed: Observed) -> None:
@@ -63,7 +62,9 @@ def test_a_world_like_it_is_as_slow_and_as_faulty(observed: Observed) -> None:
 
 @pytest.mark.parametrize("start", [-0.91, 3.1, 1e-6])
 def test_any_metric_may_be_planned_for(observed: Observed, start: float) -> None:
-    offline = replace(observed, start=start, gain=0.05 * abs(start), sigma=0.001 * abs(start), model_seconds=None)
+    offline = replace(
+        observed, children=20, start=start, gain=0.05 * abs(start), sigma=0.001 * abs(start), model_seconds=None
+    )
     landscape = landscape_like(offline)
     assert landscape.score(landscape.seed) == pytest.approx(start)
     assert not landscape.parts  # no language model took part
@@ -71,7 +72,7 @@ def test_any_metric_may_be_planned_for(observed: Observed, start: float) -> None
 
 
 def test_a_search_without_any_gain_can_be_planned_from(observed: Observed) -> None:
-    flat = replace(observed, gain=observed.sigma, improved=0.0)
+    flat = replace(observed, children=20, gain=observed.sigma, improved=0.0)
     landscape = landscape_like(flat)
     assert landscape.best < observed.start
     assert observed.start - landscape.best < observed.start - OPTIMUM

@@ -34,11 +34,11 @@ from autoresearch_ray.training.data import open_data  # noqa: E402
 from autoresearch_ray.training.evidence import ENOUGH  # noqa: E402
 from autoresearch_ray.training.scorer import Targets, open_targets  # noqa: E402
 
-SIZES = {"cpu": (257, 64, 160), "cuda": (2048, 512, 512)}
+SIZES = {"cpu": (64, 32, 128), "cuda": (2048, 512, 512)}
 """Vocabulary, tokens of a row, and scored rows, by device."""
 PRECISIONS = ("float32", "float32", "bfloat16", "float16")
 SENT = ("float32", "float32", "bfloat16", "float16")
-STEPS = (0, 0, 10, 40)
+STEPS = (0, 0, 5, 20)
 
 
 def make_data(folder: Path, V: int, T: int, val: int) -> None:

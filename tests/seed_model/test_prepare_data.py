@@ -364,3 +364,30 @@ def test_help_and_locating_need_no_torch(texts: Path) -> None:
     )
     environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent)}
     subprocess.run([sys.executable, "-c", code, str(texts)], env=environment, check=True, stdout=subprocess.DEVNULL)
+
+
+def test_rows_for_checks_are_other_rows_of_the_val_documents(prepare: ModuleType, texts: Path) -> None:
+    folder, _ = prepare.prepare(byte_settings(prepare, texts))
+    val, check, train = (read(folder, name) for name in ("val", "check", "train"))
+    meta = json.loads((folder / "meta.json").read_text())
+    assert meta["rows"]["check"] == len(check) == max(1, len(val) // 4)
+    assert not {row.tobytes() for row in val} & {row.tobytes() for row in check}
+    documents = "\0".join(prepare.open_corpus(byte_settings(prepare, texts))("val"))
+    for row in check:
+        longest = max(bytes(row[row != 256].astype(np.uint8)).decode("utf-8", "ignore").split("\n"), key=len)
+        assert longest[:8] in documents
+    assert len(train) > 0
+
+
+def test_a_single_row_serves_as_both(prepare: ModuleType, tmp_path: Path) -> None:
+    tokenizer = prepare.ByteTokenizer()
+    rows = prepare.write_rows(tmp_path / "val.bin", iter(["x" * 40]), tokenizer, 32, 32, tmp_path / "check.bin")
+    assert rows == 1
+    assert (tmp_path / "check.bin").read_bytes()[:66] in (tmp_path / "val.bin").read_bytes()
+
+
+def test_a_folder_without_rows_for_checks_is_prepared_again(prepare: ModuleType, texts: Path) -> None:
+    folder, _ = prepare.prepare(byte_settings(prepare, texts))
+    (folder / "check.bin").unlink()
+    assert prepare.prepare(byte_settings(prepare, texts)) == (folder, True)
+    assert (folder / "check.bin").exists()

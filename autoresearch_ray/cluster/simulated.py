@@ -377,7 +377,7 @@ class SimulatedCluster:
         world, birth = self.world, request.birth
         fate, chance, *_ = _uniforms(self._seed, _OPERATOR_STREAM, birth.seed)
         duration = math.exp(world.spread * _NORMAL.inv_cdf(chance))
-        if birth.operator is not Operator.MUTATION:
+        if birth.operator not in (Operator.MUTATION, Operator.REPAIR):
             return self._operators(request), world.offline_seconds * duration
         usage = Usage(tokens_in=_TOKENS, tokens_out=_TOKENS, usd=world.model_usd)
         if fate < world.model_failures:

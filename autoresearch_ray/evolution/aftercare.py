@@ -17,22 +17,22 @@ MENDED = (Operator.MUTATION, Operator.CROSSOVER, Operator.REPAIR)
 """Whose crashes are given back; a number turned too far says nothing that is worth tokens."""
 
 
-def attempts(variant: Variant, recall: Callable[[str], Variant]) -> int:
-    """Return how many repairs in a row have led to a variant; `recall` returns one by its id."""
+def attempts(variant: Variant, parent: Callable[[int], Variant]) -> int:
+    """Return how many repairs in a row have led to a variant; `parent` returns that of a birth, by its number."""
     count = 0
     while variant.birth.operator is Operator.REPAIR:
         count += 1
-        variant = recall(variant.parents[0])
+        variant = parent(variant.birth.number)
     return count
 
 
-def repairable(variant: Variant, result: Result, config: Config, recall: Callable[[str], Variant]) -> bool:
+def repairable(variant: Variant, result: Result, config: Config, parent: Callable[[int], Variant]) -> bool:
     """Return whether a crash is to be given back: early, of an operator that reads, and not too often."""
     return (
         result.status is Status.CRASHED
         and variant.birth.operator in MENDED
         and result.train_seconds <= EARLY * config.train_seconds
-        and attempts(variant, recall) < config.llm.repair_attempts
+        and attempts(variant, parent) < config.llm.repair_attempts
     )
 
 
@@ -41,7 +41,7 @@ def crash_of(result: Result) -> Crash:
     return Crash(result.reason, result.log_tail)
 
 
-def reflects(config: Config, number: int) -> bool:
-    """Return whether notes are due before a birth."""
+def reflects(config: Config, number: int, last: int) -> bool:
+    """Return whether notes are due before a birth; `last` is the number of the birth before which they were written."""
     every = config.llm.reflect_every
-    return every is not None and number % every == 0
+    return every is not None and number - last >= every

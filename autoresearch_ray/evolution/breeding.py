@@ -18,6 +18,9 @@ from autoresearch_ray.evolution.state import State
 from autoresearch_ray.operators.request import Contract, Idea, Parent
 from autoresearch_ray.variant import Birth, Operator, Result, Status, Variant, variant_id
 
+TAIL = 2000
+"""Characters of a crashed variant's log that later prompts may quote from."""
+_MOST_REPAIRS = 11
 TOURNAMENT, CHOICE, TRAINING = 0, 1, 2
 """Streams of randomness of one birth; replicate n trains under stream TRAINING + n."""
 
@@ -102,13 +105,49 @@ def parent_of(variant: Variant, state: State, noise: Noise) -> Parent:
 
 
 def idea_of(variant: Variant, status: Status, reason: str, result: Result | None, state: State, noise: Noise) -> Idea:
-    """Return what later prompts may say of a birth that ended: its hypothesis and how it went against its parents."""
+    """Return what later prompts may say of a birth that ended: its hypothesis and how it went against its parents.
+
+    Args:
+        variant: what was born.
+        status: how the birth, or one of its trainings, ended.
+        reason: one line, empty when completed.
+        result: the training; None takes what the variant's scores say, as when a search is taken up.
+        state: the standings.
+        noise: of scores.
+    """
+    scores = state.scores(variant.birth.number) if result is None else ()
+    if result is not None and result.val_bpb is not None:
+        scores = (state.turn(result.val_bpb),)
     gain = error = None
-    best = state.best_parent(variant.birth.number)
-    if result is not None and result.val_bpb is not None and best is not None:
-        gain = math.fsum(best) / len(best) - state.turn(result.val_bpb)
-        error = noise.sigma * math.sqrt(1 + 1 / len(best))
-    return Idea(variant.variant_id, variant.hypothesis, status, gain, error, reason)
+    best = _compared(variant.birth.number, state)
+    if scores and best is not None:
+        gain = math.fsum(best) / len(best) - math.fsum(scores) / len(scores)
+        error = noise.sigma * math.sqrt(1 / len(scores) + 1 / len(best))
+    tail = result.log_tail[-TAIL:] if result is not None and status is Status.CRASHED else ""
+    return Idea(
+        variant.variant_id,
+        variant.hypothesis,
+        status,
+        gain,
+        error,
+        reason,
+        parents=variant.parents,
+        island=variant.birth.island,
+        tail=tail,
+        model=variant.model,
+    )
+
+
+def _compared(number: int, state: State) -> tuple[float, ...] | None:
+    """Return the scores of the better parent; of what was repaired, those of the first parent that has any."""
+    best = state.best_parent(number)
+    for _ in range(_MOST_REPAIRS):
+        parents = state.ancestry.parents(number)
+        if best is not None or not parents:
+            break
+        number = parents[0]
+        best = state.best_parent(number)
+    return best
 
 
 def facts_of(config: Config, class_name: str) -> tuple[str, ...]:

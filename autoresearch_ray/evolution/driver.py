@@ -13,9 +13,11 @@ from dataclasses import asdict, replace
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.evolution import opening, verifying
+from autoresearch_ray.evolution.aftercare import crash_of, repairable
 from autoresearch_ray.evolution.archipelago import Archipelago
+from autoresearch_ray.evolution.asking import Asking
 from autoresearch_ray.evolution.availability import Availability
-from autoresearch_ray.evolution.breeding import TOURNAMENT, conceive, contract_of, couple, entropy, parent_of
+from autoresearch_ray.evolution.breeding import TOURNAMENT, conceive, couple, entropy
 from autoresearch_ray.evolution.cluster import (
     Cluster,
     Emigrated,
@@ -47,11 +49,8 @@ from autoresearch_ray.ledger import Ledger, Limits
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.proposal import Failure, Proposal
-from autoresearch_ray.operators.request import Parent, Request
 from autoresearch_ray.training.preflight import Inspected, inspect
 from autoresearch_ray.variant import Birth, Operator, Purpose, Result, Status, Usage, Variant, variant_id
-
-_SMOOTHING = 0.2
 
 
 class Driver:
@@ -64,7 +63,7 @@ class Driver:
         islands: what each may hold, and has been asked.
         memory: recent variants and ideas.
         records: writes rows.
-        availability: whether language models may be asked.
+        asking: births whose operators are at work.
         founder: the seed as every island began with it.
         replicating: replicates ordered and not ended, by variant.
         closing: why nothing more is born, while the best may still be confirmed; None while the search goes on.
@@ -112,19 +111,13 @@ class Driver:
         if isinstance(size, str):
             size = automatic_population(planned_experiments(config, cluster.slots), cluster.slots)
         self.islands = Archipelago(cluster, config, self.state, capacities(size, config.num_islands))
-        self.availability = Availability(int(config.language), call_usd)
+        self.asking = Asking(self, program, facts, call_usd)
         self.started_at = cluster.now()
         self.hours_before = 0.0
         self.next_number = 1
         self.closing: Stop | None = None
         self.stop: Stop | None = None
         self.halted = False
-        self._program = program
-        self._facts = tuple(facts)
-        self._contract = contract_of(config)
-        self._proposing: dict[int, Request] = {}
-        self._asked_at: dict[int, float] = {}
-        self._operator_seconds = 0.0
         self.replicating: Counter[int] = Counter()
 
     def take_up(self, state: State) -> None:
@@ -146,7 +139,12 @@ class Driver:
     @property
     def waiting(self) -> int:
         """Births and replicates begun but not handed to the cluster for training."""
-        return len(self.islands.asked) + len(self._proposing) + len(self.queue.ready)
+        return len(self.islands.asked) + len(self.asking) + len(self.queue.ready)
+
+    @property
+    def availability(self) -> Availability:
+        """Whether language models may be asked."""
+        return self.asking.availability
 
     @property
     def running(self) -> dict[str, Running]:
@@ -193,7 +191,7 @@ class Driver:
             self.ended.clear()
             if self.halted:
                 return
-            if not self.running and not self._proposing and (self.stop is not None or not self.waiting):
+            if not self.running and not len(self.asking) and (self.stop is not None or not self.waiting):
                 self.stop = self.stop or self.closing
                 return
             event = self.cluster.next_event(1.0)
@@ -229,8 +227,7 @@ class Driver:
         seed = entropy(self.config.seed, number, TOURNAMENT)
         birth = Birth(number, variant_id(self.origin.run, number), island, Operator.PERSON, seed)
         self.records.reserve(birth)
-        parent = Parent(self.founder.variant, None, None, 0)
-        self._proposing[number] = Request(birth, (parent,), None, "", (), (), language=False)
+        self.asking.put(birth, self.founder.variant)
         self._proposed(birth, Proposal(source, hypothesis))
         return birth.variant_id
 
@@ -255,7 +252,7 @@ class Driver:
         for _ in range(min(self.room, verifying.spare(self))):
             if not self.ledger.reserve_birth():
                 break
-            number, language = self._count_up(), self._language()
+            number, language = self._count_up(), self.asking.language()
             birth = conceive(
                 self.config, self.origin.run, number, self.islands.capacities, self.state, language=language
             )
@@ -269,19 +266,11 @@ class Driver:
         """Births and replicates that may begin now, as far as slots are concerned."""
         return self._pacing().room(self.waiting + len(self.running), self.births)
 
-    def _language(self) -> bool:
-        """Whether the next birth may ask a language model; those that ask already are counted at their dearest."""
-        if not self.config.llm.models:
-            return False
-        asking = sum(request.language for request in self._proposing.values())
-        asking += sum(birth.operator is Operator.MUTATION for birth in self.islands.asked)
-        return self.availability.now(self.cluster.now(), self.ledger, asking)
-
     def _pacing(self) -> Pacing:
         if self.config.pacing == "generational":
             return Generational(self.population_size)
         experiment_seconds = typical_seconds(self.config, self.ledger)
-        return SteadyState(width(self.cluster.slots, self._operator_seconds, experiment_seconds))
+        return SteadyState(width(self.cluster.slots, self.asking.seconds, experiment_seconds))
 
     def _count_up(self) -> int:
         self.next_number += 1
@@ -311,55 +300,34 @@ class Driver:
         """Ask the operator; a crossover whose candidates are all kin becomes a birth with one parent."""
         chosen = couple(birth, candidates, self.state)
         self.state.cross([parent.birth.number for parent in chosen.parents])
-        language = self._language()
-        if birth.operator is Operator.CROSSOVER and len(chosen.parents) == 1:
+        language = self.asking.language()
+        alone = birth.operator is Operator.CROSSOVER and len(chosen.parents) == 1
+        if alone or birth.operator in (Operator.MUTATION, Operator.REPAIR):  # what was to be repaired is not known here
             birth = replace(birth, operator=Operator.MUTATION if language else Operator.PARAMETERS)
-        if birth.operator is Operator.MUTATION and not language:
-            birth = replace(birth, operator=Operator.PARAMETERS)
-        language = language and birth.operator is not Operator.PARAMETERS
-        for parent in chosen.parents:
-            self.memory.keep(parent)
-        noise = self.state.noise.estimate()
-        request = Request(
-            birth=birth,
-            parents=tuple(parent_of(parent, self.state, noise) for parent in chosen.parents),
-            ancestor=None if chosen.ancestor is None else self.memory.recall(chosen.ancestor),
-            program=self._program() if language else "",
-            ideas=self.memory.ideas if language else (),
-            facts=self._facts if language else (),
-            contract=self._contract,
-            language=language,
-            trials=self.records.trials.window() if birth.operator is Operator.PARAMETERS else (),
-            sigma=noise.sigma,
-        )
-        self._proposing[birth.number] = request
-        self._asked_at[birth.number] = self.cluster.now()
-        self.cluster.propose(request)
+        self.asking.ask(birth, chosen.parents, chosen.ancestor, language=language)
 
     def _proposed(self, birth: Birth, answer: Proposal | Failure) -> None:
-        request = self._proposing.pop(birth.number)
-        if birth.number in self._asked_at:
-            seconds = self.cluster.now() - self._asked_at.pop(birth.number)
-            self._operator_seconds += _SMOOTHING * (seconds - self._operator_seconds)
-        parents = [parent.variant for parent in request.parents]
-        if request.language and (isinstance(answer, Failure) or answer.model is not None):
-            self.availability.answered(isinstance(answer, Proposal), self.cluster.now())
+        parents = self.asking.answered(birth, answer)
+        if isinstance(answer, Proposal) and answer.operator is not None:
+            birth = replace(birth, operator=answer.operator)
         variant = made(birth, parents, answer, self.records.now())
         self.ledger.settle_operator(answer.usage.tokens_in, answer.usage.tokens_out, answer.usage.usd)
         if isinstance(answer, Failure):
             self._give_up(variant, None, Status.OPERATOR_FAILED, answer.reason)
             return
         found = self.inspect(answer.source)
-        reason = found.refusal or self._repeats(found.identity, parents)
+        reason = found.refusal or self._repeats(found.identity, parents) or answer.refusal
         if reason or found.identity is None:
             self._give_up(variant, found.identity, Status.REJECTED, reason or "the source does not parse")
             return
         numbers = tuple(parent.birth.number for parent in parents)
+        self.asking.judged(trained=True)
         self.records.proposed(variant, numbers, found.identity, answer.literals)
         self.queue.enqueue(variant, found.identity)
 
     def _give_up(self, variant: Variant, identity: str | None, status: Status, reason: str) -> None:
         """End a birth that is not worth a training."""
+        self.asking.judged(trained=False)
         self.records.end(variant, identity, status, reason)
         self.ledger.release_experiment()
 
@@ -392,6 +360,29 @@ class Driver:
         scores = self.records.measured(variant, run.experiment, result)
         if scores is not None:
             self.islands.absorb(variant)
+        if first:
+            self._mend(variant, result)
+
+    def _mend(self, variant: Variant, result: Result) -> None:
+        """Give a variant that crashed early back to be repaired, if it is worth it and there is somebody to ask."""
+        if (
+            self.stop is not None
+            or self.closing is not None
+            or not repairable(variant, result, self.config, self._recall)
+        ):
+            return
+        if not self.asking.language() or not self.ledger.reserve_birth():
+            return
+        number, island = self._count_up(), variant.birth.island
+        seed = entropy(self.config.seed, number, TOURNAMENT)
+        birth = Birth(number, variant_id(self.origin.run, number), island, Operator.REPAIR, seed)
+        self.records.reserve(birth)
+        self.islands.migrate_after(number)
+        ancestor = self.state.ancestry.parents(variant.birth.number)[0]
+        self.asking.ask(birth, (variant,), ancestor, language=True, crash=crash_of(result))
+
+    def _recall(self, number: int) -> Variant:
+        return self.memory.recall(self.state.ancestry.parents(number)[0])
 
     def _emigrated(self, event: Emigrated) -> None:
         target, migrants = self.islands.emigrated(event)

@@ -17,12 +17,19 @@ SOURCES = 16 << 20
 """Characters of sources that are kept; an ancestor used longer ago than that is read from the lineage."""
 VARIANTS = 2048
 """Variants that are kept at most, however short their sources are."""
-IDEAS = 64
-"""Ideas that later prompts may be told of; how many fit is the prompt's affair."""
+IDEAS = 256
+"""Ideas that later prompts may be told of; which of them, and how many fit, is the prompt's affair."""
+CURVES = 256
+"""Training curves that are kept; a parent whose last training is longer ago is shown without."""
 
 
 class Memory:
-    """The last variants used as parents or ancestors, and the last ideas tried."""
+    """The last variants used as parents or ancestors, the last ideas tried, and the notes on them.
+
+    Attributes:
+        notes: what the last reflection wrote down.
+        noted: number of the birth before which that was.
+    """
 
     def __init__(self, lineage: LineageStore, state: State) -> None:
         self._lineage = lineage
@@ -30,6 +37,9 @@ class Memory:
         self._variants: OrderedDict[int, Variant] = OrderedDict()
         self._characters = 0
         self._ideas: deque[Idea] = deque(maxlen=IDEAS)
+        self._curves: OrderedDict[int, tuple[tuple[float, float], ...]] = OrderedDict()
+        self.notes = ""
+        self.noted = 0
 
     @property
     def ideas(self) -> tuple[Idea, ...]:
@@ -39,6 +49,17 @@ class Memory:
     def note(self, idea: Idea) -> None:
         """Keep an idea, and forget the oldest."""
         self._ideas.append(idea)
+
+    def draw(self, number: int, curve: tuple[tuple[float, float], ...]) -> None:
+        """Keep the training curve of a birth, and forget the oldest."""
+        if curve:
+            self._curves[number] = curve
+            if len(self._curves) > CURVES:
+                self._curves.popitem(last=False)
+
+    def curve(self, number: int) -> tuple[tuple[float, float], ...]:
+        """Return the curve of a birth's last training, as far as it is kept."""
+        return self._curves.get(number, ())
 
     def keep(self, variant: Variant) -> None:
         """Keep a variant, and forget those that were used least recently."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from autoresearch_ray.errors import RunError, SeedError
 from autoresearch_ray.evolution.archipelago import Archipelago
-from autoresearch_ray.evolution.breeding import TOURNAMENT, entropy
+from autoresearch_ray.evolution.breeding import TOURNAMENT, entropy, idea_of
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.replay import Replayed, replay
 from autoresearch_ray.ledger import Ledger, Limits
-from autoresearch_ray.variant import Birth, Operator, Variant, variant_id
+from autoresearch_ray.variant import Birth, Operator, Status, Variant, variant_id
 
 if TYPE_CHECKING:
     from autoresearch_ray.evolution.driver import Driver
@@ -70,6 +70,9 @@ def _restore(driver: Driver, before: Replayed) -> None:
     for variant, status in before.recent:
         driver.records.trials.begun(variant.birth.number, variant.source)
         driver.records.trials.ended(variant.birth.number, status)
+        if variant.birth.number and status is not Status.LOST:
+            driver.memory.note(idea_of(variant, status, "", None, before.state, before.state.noise.estimate()))
+    driver.memory.notes, driver.memory.noted = before.notes
     driver.queue.trainings = before.trainings
     driver.islands = Archipelago(driver.cluster, driver.config, before.state, before.capacities)
     driver.ledger = Ledger(Limits.of(driver.config), before.spent)

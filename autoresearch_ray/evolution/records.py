@@ -83,6 +83,7 @@ class Records:
         scores = self._state.measured(variant, result, experiment.purpose)
         if scores:
             self.trials.scored(variant.birth.number)
+            self._memory.draw(variant.birth.number, result.curve)
         self._note(variant, result.status, result.reason, result)
         return scores
 

@@ -38,6 +38,8 @@ class Replayed:
     """Of the next birth."""
     numbers: dict[str, int]
     """The number of every birth that has ended, and of the seed, by variant id."""
+    notes: tuple[str, int]
+    """Those of the last reflection, and the number of the birth before which it was."""
     recent: list[tuple[Variant, Status]]
     """The latest births that were trained, with their sources."""
     trainings: Trainings
@@ -74,6 +76,7 @@ class _Fold:
         self._capacities: list[int] = []
         self._islands: list[Island] = []
         self._trainings = Trainings()
+        self._notes = ("", 0)
         self._recent: deque[tuple[Variant, Status]] = deque(maxlen=WINDOW)
         self._spent = Spent()
         self._sitting: datetime | None = None
@@ -105,6 +108,7 @@ class _Fold:
             next_number=max(numbers, default=0) + 1,
             numbers=self._numbers,
             recent=self._with_sources(),
+            notes=self._notes,
             trainings=self._trainings,
         )
 
@@ -163,6 +167,8 @@ class _Fold:
             self._state.title.challenged(challenger, details["limit"], simpler=details["simpler"])
         elif row["kind"] == "verdict":
             self._state.title.ruled(verdict_of(details, self._state.turn))
+        elif row["kind"] == "reflection":
+            self._notes = (details["notes"], details["number"])
         elif row["kind"] == "models_checked":
             self._pay(Usage(**details))
         elif row["kind"] == "resize":

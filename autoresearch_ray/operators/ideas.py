@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from autoresearch_ray.operators.edit import one_line
 from autoresearch_ray.operators.request import Idea, Request
+from autoresearch_ray.variant import Status
 
 MOST_NEARBY = 24
 MOST_BEST = 6
@@ -51,9 +52,9 @@ def choose(request: Request) -> Told:
 
 
 def clear_gain(idea: Idea) -> int:
-    """Return 1 for a gain beyond the noise, -1 for a loss beyond it, else 0; failures are losses."""
+    """Return 1 for a gain beyond the noise, -1 for a loss beyond it, else 0; what was not scored has lost."""
     if idea.gain is None:
-        return -1
+        return 0 if idea.status is Status.COMPLETED else -1
     if abs(idea.gain) <= CLEAR * (idea.error or 0.0):
         return 0
     return 1 if idea.gain > 0 else -1

@@ -21,19 +21,19 @@ CHAIN = [
 ]
 
 
-def recall(name: str) -> Variant:
-    return CHAIN[int(name) - 1]
+def parent(number: int) -> Variant:
+    return CHAIN[number - 2]
 
 
 def test_repairs_in_a_row_are_counted() -> None:
-    assert [attempts(each, recall) for each in CHAIN] == [0, 1, 2]
+    assert [attempts(each, parent) for each in CHAIN] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("most", "mended"), [(0, [False] * 3), (1, [True, False, False]), (2, [True, True, False])])
 def test_a_crash_is_given_back_so_many_times(most: int, mended: list[bool]) -> None:
     config = Config.model_validate({"llm": {"repair_attempts": most}})
     crash = Result(Status.CRASHED, "no", train_seconds=0.5)
-    assert [repairable(each, crash, config, recall) for each in CHAIN] == mended
+    assert [repairable(each, crash, config, parent) for each in CHAIN] == mended
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_only_early_crashes_of_operators_that_read_are_mended(
     status: Status, seconds: float, operator: Operator, mended: bool
 ) -> None:
     result = Result(status, "no", train_seconds=seconds)
-    assert repairable(variant(1, operator, "0"), result, Config(train_seconds=300), recall) is mended
+    assert repairable(variant(1, operator, "0"), result, Config(train_seconds=300), parent) is mended
 
 
 def test_what_is_told_of_a_crash() -> None:
@@ -62,7 +62,7 @@ def test_what_is_told_of_a_crash() -> None:
     assert (told.reason, told.tail) == ("why", "Traceback")
 
 
-def test_notes_are_due_now_and_then() -> None:
+def test_notes_are_due_after_so_many_births() -> None:
     config = Config.model_validate({"llm": {"reflect_every": 5}})
-    assert [number for number in range(1, 16) if reflects(config, number)] == [5, 10, 15]
-    assert not reflects(Config(), 5)
+    assert [reflects(config, number, 3) for number in (4, 7, 8, 9)] == [False, False, True, True]
+    assert not reflects(Config(), 500, 0)

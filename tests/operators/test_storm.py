@@ -84,7 +84,6 @@ def test_five_hundred_births_while_three_of_ten_calls_fail(tmp_path: Path, serve
         "context",
     } <= failed.keys()
     assert 0.2 < sum(failed.values()) / counts["requests"] < 0.4
-    print(driver.state.births, cluster.share_busy, driver._operator_seconds)
     assert cluster.share_busy >= 0.95
 
 

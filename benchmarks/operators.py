@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -159,16 +160,17 @@ def main() -> None:
     main_of = "from autoresearch_ray.cli.app import main; main()"
     subprocess.run([sys.executable, "-c", main_of, "prepare", "-c", "configs/quick.yaml"], cwd=ROOT, check=False)
     data = trainer_of(quick).data  # type: ignore[attr-defined]
-    outcome = {
-        "date": str(date.today()),
-        "scripted": [scripted(arguments.births, share) for share in (0.0, 0.3)],
-        "autoresearch": autoresearch(quick, data, arguments.train),
-        "times": times(quick, data),
+    parts: dict[str, Callable[[], Any]] = {
+        "times": lambda: times(quick, data),
+        "scripted": lambda: [scripted(arguments.births, share) for share in (0.0, 0.3)],
+        "autoresearch": lambda: autoresearch(quick, data, arguments.train),
     }
-    text = json.dumps(outcome, indent=2, ensure_ascii=False)
-    print(text)
+    outcome: dict[str, Any] = {"date": str(date.today())}
+    for name, part in parts.items():
+        outcome[name] = part()
+        print(json.dumps({name: outcome[name]}, indent=2, ensure_ascii=False), flush=True)
     if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+        arguments.out.write_text(json.dumps(outcome, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

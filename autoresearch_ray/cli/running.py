@@ -116,6 +116,8 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
                 deadline=_deadline(config.finish_by),
                 call_usd=cluster.readiness.call_usd,
             )
+            if config.operator.kind == "inbox" and not as_json:
+                console.print(f"Requests are in {config.operator.folder or folder / 'inbox'}", markup=False)
             _evolve(driver, cluster, begin, folder, as_json)
             interrupted = driver.stop is not None and driver.stop.kind == "interrupted"
     ended = summary.of(folder)
@@ -155,6 +157,7 @@ class _View:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
         self._controls = Controls(folder)
         self._teller = Teller(driver.config.notify)
+        self._down = False
         self._projection = _Projection(folder)
         self._drawn_at = 0.0
 
@@ -175,6 +178,10 @@ class _View:
             for ended in driver.ended:
                 self._say(live.line(driver, ended))
         self._teller.look(driver)
+        if driver.availability.down and not self._down:
+            said = f"warning: nobody answers ({driver.asking.trouble.rstrip('.')})"
+            self._say(f"{said}: the search goes on with numbers and merges, and asks again later")
+        self._down = driver.availability.down
         if failure := self._projection.update():
             self._say(failure)
         if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:

@@ -30,6 +30,7 @@ class Asking:
 
     Attributes:
         availability: whether language models may be asked.
+        trouble: why the last that was asked gave no answer.
     """
 
     def __init__(self, driver: Driver, program: Callable[[], str], facts: Sequence[str], call_usd: float) -> None:
@@ -42,6 +43,7 @@ class Asking:
             call_usd: the most that one call of a language model may cost.
         """
         self.availability = Availability(int(driver.config.language), call_usd)
+        self.trouble = ""
         self._driver = driver
         self._program = program
         self._facts = tuple(facts)
@@ -129,6 +131,7 @@ class Asking:
             self._seconds += _SMOOTHING * (now - self._since.pop(birth.number) - self._seconds)
         if request.language:
             if isinstance(answer, Failure) or answer.unasked:
+                self.trouble = answer.reason if isinstance(answer, Failure) else answer.unasked
                 self.availability.answered(False, now)
             elif answer.model is not None:
                 self.availability.answered(True, now)

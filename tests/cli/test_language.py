@@ -105,6 +105,25 @@ def test_a_cap_is_kept_and_the_search_goes_on_without(server: llm_server.Server,
     assert json.loads((tmp_path / "runs" / "cap" / "live.json").read_text())["experiments"] == 12
 
 
+def test_with_every_model_down_the_run_goes_on_and_says_so(
+    server: llm_server.Server, quick: Path, tmp_path: Path
+) -> None:
+    assert arr("prepare", "-c", quick).returncode == 0
+    server.reset()
+    server.script({"fault": "none"}, *[{"fault": "status", "status": 401}] * 1000)
+    words = ["--set", "max_experiments=14", "--set", "llm.parameters_share=0", "--set", "train_seconds=0.5"]
+    words += ["--set", "crossover_probability=0"]
+    ended = arr("run", "-c", quick, "--name", "down", *words, *model(server))
+    assert ended.returncode == 0, ended.stderr
+    assert "warning: nobody answers (" in ended.stdout
+    assert "the search goes on with numbers and merges, and asks again later" in ended.stdout
+    rows = snapshot.read(tmp_path / "runs" / "down").variants.to_pylist()
+    failed = [row for row in rows if row["status"] == "operator_failed"]
+    assert len(failed) <= 5
+    assert any(row["operator"] == "parameters" and row["status"] == "completed" for row in rows)
+    assert server.counts()["requests"] < 20
+
+
 @pytest.mark.parametrize(
     ("words", "key", "says"),
     [

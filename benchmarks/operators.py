@@ -39,11 +39,11 @@ from autoresearch_ray.operators import edit, novelty
 from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.desk import Desk, terms_of
 from autoresearch_ray.operators.proposal import Proposal
-from autoresearch_ray.operators.request import Parent, Request
+from autoresearch_ray.operators.request import Idea, Parent, Request
 from autoresearch_ray.training import building
 from autoresearch_ray.training.building import Builder
 from autoresearch_ray.training.preflight import inspect
-from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Variant
+from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Variant
 
 SEED = (ROOT / "seed_model" / "train.py").read_text(encoding="utf-8")
 PROGRAM = (ROOT / "program.md").read_text(encoding="utf-8")
@@ -54,9 +54,9 @@ def parent(number: int, source: str) -> Parent:
     return Parent(Variant(birth, (), 0, source, "", datetime.now(timezone.utc)), 1.0, 0.001, 2)
 
 
-def request(number: int, source: str) -> Request:
+def request(number: int, source: str, ideas: tuple[Idea, ...]) -> Request:
     birth = Birth(number, f"{number:012d}", 0, Operator.MUTATION, number)
-    return Request(birth, (parent(0, source),), None, PROGRAM, (), ())
+    return Request(birth, (parent(0, source),), None, PROGRAM, ideas, ())
 
 
 def scripted(births: int, share: float) -> dict[str, Any]:
@@ -70,10 +70,13 @@ def scripted(births: int, share: float) -> dict[str, Any]:
         desk.check()
         server.reset()
         server.script(share=share)
-        sources, ends, tokens = [SEED], Counter[str](), 0
+        sources, ends, tokens, ideas = [SEED], Counter[str](), 0, list[Idea]()
         rng = np.random.default_rng(0)
         for number in range(1, births + 1):
-            answer = desk.propose(request(number, sources[int(rng.integers(len(sources)))]))
+            source = sources[int(rng.integers(len(sources)))]
+            answer = desk.propose(request(number, source, tuple(reversed(ideas[-20:]))))
+            said = answer.hypothesis if isinstance(answer, Proposal) else "no reply"
+            ideas.append(Idea(f"{number:012d}", said, Status.COMPLETED, 0.0, 0.01, ""))
             tokens += answer.usage.tokens_in + answer.usage.tokens_out
             trainable = (
                 isinstance(answer, Proposal) and answer.refusal is None and inspect(answer.source).refusal is None
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("--births", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--train", type=int, default=10**6, help="train at most so many of autoresearch's settings")
+    parser.add_argument("--part", action="append", help="times, scripted or autoresearch; default: all")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     quick = configuration.load(ROOT / "configs" / "quick.yaml", [f"train_seconds={arguments.seconds}"])
@@ -167,8 +171,8 @@ def main() -> None:
         "autoresearch": lambda: autoresearch(quick, data, arguments.train),
     }
     outcome: dict[str, Any] = {"date": str(date.today())}
-    for name, part in parts.items():
-        outcome[name] = part()
+    for name in arguments.part or parts:
+        outcome[name] = parts[name]()
         print(json.dumps({name: outcome[name]}, indent=2, ensure_ascii=False), flush=True)
     if arguments.out:
         arguments.out.write_text(json.dumps(outcome, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -86,6 +86,13 @@ def test_an_agent_breeds(tmp_path: Path) -> None:
     assert "HYPOTHESIS: a lower rate" in (exchange.reply or "")
 
 
+def unanswered(folder: Path) -> bool:
+    """Whether a request, or a refusal of its first answer, waits."""
+    if (folder / "answer.py").exists() or folder.name.endswith("-expired"):
+        return False
+    return len(list(folder.glob("answered-*"))) < 1 + (folder / "refused.md").exists()
+
+
 def test_an_inbox_is_answered_while_the_run_goes_on(tmp_path: Path) -> None:
     path = config(tmp_path, {"kind": "inbox", "timeout_seconds": 60, "at_once": 2})
     inbox, done = tmp_path / "runs" / "run" / "inbox", threading.Event()
@@ -93,12 +100,13 @@ def test_an_inbox_is_answered_while_the_run_goes_on(tmp_path: Path) -> None:
 
     def answer() -> None:
         nonlocal open_at_once
+        number = 0.4
         while not done.is_set():
-            waiting = [each for each in inbox.glob("*/request.md") if not list(each.parent.glob("answer*"))]
+            waiting = [each.parent for each in inbox.glob("*/request.md") if unanswered(each.parent)]
             open_at_once = max(open_at_once, len(waiting))
-            for request in waiting:
-                number = 0.4 / (1 + len(list(inbox.glob("*/answered-1.*"))))
-                (request.parent / "answer.py").write_text(f"# by hand\n{PROGRAM.replace('0.5', str(number))}")
+            for folder in waiting:
+                number *= 0.9
+                (folder / "answer.py").write_text(f"# by hand\n{PROGRAM.replace('0.5', str(number))}")
             time.sleep(0.3)
 
     thread = threading.Thread(target=answer)

@@ -59,37 +59,32 @@ def carry_out(folder: Path, top: int, seeds: int, address: str | None, as_json: 
 
 def render(found: Confirmation, metric: str) -> RenderableType:
     """Return the table: what the run believed, and what fresh seeds say."""
-    table = Table(box=None, padding=(0, 2), pad_edge=False)
-    for name in (
-        "variant",
-        "as the run had it",
-        "fresh seeds",
-        "95 % interval",
-        "gain on the seed",
-        "P(better)",
-        "holdout",
-    ):
-        table.add_column(name, justify="left" if name == "variant" else "right")
-    table.add_column("", overflow="ellipsis", no_wrap=True)
+    scores = _table("variant", "as the run had it", "fresh seeds", "95 % interval")
+    gains = _table("variant", "gain on the seed", "P(better)", "holdout")
+    ideas = [Text()]
     seed = found.variants[0]
     for variant in found.variants:
-        table.add_row(
-            variant.variant_id[:7],
-            f"{variant.before.mean:.4f} ± {variant.before.sd:.4f} ({variant.before.count})",
-            _mean(variant.scores, found.sigma),
-            _interval(variant.scores, found),
-            _gain(variant, seed, found.sigma),
-            "" if variant.p_better is None else f"{variant.p_better:.3f}",
-            _mean(variant.holdout, found.sigma),
-            Text(("seed: " if variant is seed else "") + plain(variant.hypothesis)),
-        )
+        name = "seed" if variant is seed else variant.variant_id[:7]
+        before = f"{variant.before.mean:.4f} ± {variant.before.sd:.4f} ({variant.before.count})"
+        scores.add_row(name, before, _mean(variant.scores, found.sigma), _interval(variant.scores, found))
+        sure = "" if variant.p_better is None else f"{variant.p_better:.3f}"
+        gains.add_row(name, _gain(variant, seed, found.sigma), sure, _mean(variant.holdout, found.sigma))
+        if variant is not seed:
+            ideas.append(Text(f"{name}  {plain(variant.hypothesis)}", overflow="ellipsis", no_wrap=True))
     trainings = sum(len(variant.scores) + variant.failed for variant in found.variants)
     note = (
         f"\n{unit(metric)}; ± is one standard error, in brackets the trainings. Seed noise {found.sigma:.4f}, from "
         f"{found.freedom} degrees of freedom; {trainings} fresh trainings. The run chose the best of many, so fresh "
         "scores are mostly a little worse than it believed."
     )
-    return Group(table, Text(note, style="dim"))
+    return Group(scores, Text(), gains, *ideas, Text(note, style="dim"))
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=None, padding=(0, 2), pad_edge=False)
+    for name in names:
+        table.add_column(name, justify="left" if name == "variant" else "right", no_wrap=True)
+    return table
 
 
 def _mean(values: tuple[float, ...], sigma: float) -> str:

@@ -217,6 +217,6 @@ def test_any_schedule_of_faults_leaves_a_whole_lineage(schedule: Schedule) -> No
 
 @pytest.mark.slow
 @given(schedules(experiments=120))
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_many_schedules_of_faults_leave_a_whole_lineage(schedule: Schedule) -> None:
     keeps_its_promises(schedule)

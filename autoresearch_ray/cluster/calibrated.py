@@ -1,6 +1,6 @@
 """The landscapes that plans and benchmarks are simulated on, calibrated to autoresearch's own 125 experiments.
 
-Owns constants only. `benchmarks/landscape.py` checks what a sequential greedy search makes of them.
+Owns constants only. `benchmarks/search.py` shows what a sequential greedy search makes of them.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from autoresearch_ray.cluster.simulated import World
 from autoresearch_ray.cluster.simulation import simulate
 from autoresearch_ray.config import Config
+from autoresearch_ray.errors import ClusterError
 from autoresearch_ray.operators import dispatch, steps
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
@@ -125,6 +127,9 @@ def forecast(night: Night, seconds: float, processes: int | None = None) -> Iter
         night: what is asked.
         seconds: wall-clock time to spend.
         processes: at a time; None is one a core.
+
+    Raises:
+        ClusterError: a simulating process was ended from outside, as by a machine that runs out of memory.
     """
     sizes = sorted({GREEDY, *night.sizes})
     marks = np.linspace(night.simulated_hours / MARKS, night.simulated_hours, MARKS)
@@ -137,7 +142,12 @@ def forecast(night: Night, seconds: float, processes: int | None = None) -> Iter
         for seed in range(MOST):
             if seed >= FEWEST and (time.monotonic() - began) * (seed + 1) / seed > seconds:
                 break
-            courses.append(list(pool.map(_course, *zip(*((night, size, seed) for size in sizes), strict=True))))
+            try:
+                courses.append(list(pool.map(_course, *zip(*((night, size, seed) for size in sizes), strict=True))))
+            except BrokenProcessPool:
+                raise ClusterError(
+                    "A process that simulates was ended from outside (out of memory?): plan fewer sizes or hours."
+                ) from None
             if seed:
                 stacked = map(np.stack, zip(*courses, strict=True))
                 yield Forecast(tuple(marks.tolist()), tuple(map(Outlook, sizes, stacked)), start)

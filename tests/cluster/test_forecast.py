@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -7,6 +11,7 @@ from autoresearch_ray.cluster.calibrated import CALIBRATED
 from autoresearch_ray.cluster.forecast import FEWEST, LARGEST, MARKS, Forecast, Night, Outlook, forecast
 from autoresearch_ray.cluster.simulated import World, workers
 from autoresearch_ray.config import Config
+from autoresearch_ray.errors import ClusterError
 
 NIGHT = Night((4,), 0.5, Config(), World(CALIBRATED, workers(4)))
 
@@ -50,3 +55,15 @@ def test_the_interval_narrows_with_more_searches() -> None:
     few, many = outlook(4, [0.97, 0.98] * 2), outlook(4, [0.97, 0.98] * 20)
     assert many.expected[-1] == pytest.approx(few.expected[-1])
     assert many.uncertainty[-1] < 0.4 * few.uncertainty[-1]
+
+
+class Fatal(Config):
+    """Ends the process that reads it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (9,)
+
+
+def test_a_process_that_is_ended_from_outside_is_a_sentence() -> None:
+    with pytest.raises(ClusterError, match="ended from outside"):
+        list(forecast(replace(NIGHT, config=Fatal()), seconds=0.0, processes=1))

@@ -53,7 +53,10 @@ def test_every_promise_of_this_machine_is_tried(cli: Callable[..., Outcome], qui
 
 
 @pytest.mark.usefixtures("kept")
-def test_a_machine_that_keeps_all(cli: Callable[..., Outcome], quick: Path) -> None:
+def test_a_machine_that_keeps_all(
+    cli: Callable[..., Outcome], quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path / "cache"))  # other tests prepare this corpus
     told = cli("doctor", "-c", quick)
     assert told.code == 0
     assert "`sandbox: required` is possible" in told.out

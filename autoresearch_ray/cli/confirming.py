@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -22,6 +23,7 @@ from autoresearch_ray.explore.text import plain, unit
 from autoresearch_ray.lineage import query
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
+from autoresearch_ray.operators import credentials
 from autoresearch_ray.variant import Result
 
 _LEVEL = 0.95
@@ -37,6 +39,7 @@ def carry_out(folder: Path, top: int, seeds: int, address: str | None, as_json: 
         raise RunError(f"{folder.name} is running: `autoresearch-ray stop` ends it gently, then confirm.")
     extra = [] if address is None else [f"address={address}"]
     config = configuration.load(folder / "config.yaml", extra)
+    credentials.take(os.environ)  # no model is asked, and Ray's workers would inherit them
     with LineageStore.open(folder) as lineage:
         if not any(recorded.row["val_bpb"] is not None for recorded in lineage.replay(["experiments"])):
             raise RunError(f"{folder.name} has no finished experiment with a score: there is nothing to confirm.")

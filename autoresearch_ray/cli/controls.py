@@ -5,6 +5,7 @@ Owns the files. Does not own what an order does (evolution/driver.py).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -47,6 +48,14 @@ def send(folder: Path, order: Order) -> None:
     temporary = box / f".{name}"
     temporary.write_text(json.dumps(asdict(order)), encoding="utf-8")
     temporary.replace(box / name)
+
+
+def forget_stops(folder: Path) -> None:
+    """Delete orders to stop that came too late for the sitting they were meant for; by whoever has just begun one."""
+    for path in (folder / FOLDER).glob("[0-9]*.json"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(path.read_text(encoding="utf-8")).get("kind") == "stop":
+                path.unlink()
 
 
 class Controls:

@@ -18,7 +18,7 @@ from rich.live import Live
 
 from autoresearch_ray import config as configuration
 from autoresearch_ray.cli import sandboxing
-from autoresearch_ray.cli.controls import Controls
+from autoresearch_ray.cli.controls import Controls, forget_stops
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster, Slot
@@ -31,12 +31,14 @@ from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.explore import live, snapshot, summary
 from autoresearch_ray.lineage import files, manifest
+from autoresearch_ray.lineage import snapshot as tables
 from autoresearch_ray.lineage.repository import Repository
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import credentials, tunables
 from autoresearch_ray.operators.desk import terms_of
 from autoresearch_ray.training import preflight
+from autoresearch_ray.variant import Status
 
 _REDRAW_SECONDS = 0.5
 _PROJECT_SECONDS = 2.0
@@ -71,8 +73,8 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
     Raises:
         UsageError: it is no run, runs already, or a key cannot be changed any more.
     """
-    for override in overrides:
-        key = override.partition("=")[0].strip()
+    keys = {override: override.partition("=")[0].strip() for override in overrides}
+    for override, key in keys.items():
         if key.split(".")[0] in _FIXED:
             raise ConfigError(f"--set {override}: {key} cannot change within a run; start a new one.")
     extra = [] if address is None else [f"address={address}"]
@@ -84,7 +86,7 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
             driver.begin(_seed_source(config))
         else:
             driver.resume()
-        if any(override.startswith("population_size=") for override in overrides):
+        if "population_size" in keys.values():
             driver.resize(driver.population_size if isinstance(config.population_size, str) else config.population_size)
 
     return _drive(config, folder, begin, as_json)
@@ -99,6 +101,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
     slot = Slot(config.num_cpus, config.num_gpus)
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
     with _opened(folder, config) as lineage:
+        forget_stops(folder)
         same_class(lineage, origin)
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
@@ -227,7 +230,10 @@ def _interruptible(driver: Driver) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
-    """Open the run's lineage, or make it; one whose seed is unusable is taken away again: nothing half-made stays."""
+    """Open the run's lineage, or make it; one that ends before any training did is taken away again.
+
+    What has finished stays, whatever ends the run: an impatient Ctrl-C while Ray shuts down, a cluster that is gone.
+    """
     new, storage_is_new = not folder.exists(), not folder.parent.exists()
     if new:
         try:
@@ -241,13 +247,19 @@ def _opened(folder: Path, config: Config) -> Iterator[LineageStore]:
             if not new:
                 _keep(config, folder)
             yield lineage
-    except (UsageError, StorageError, KeyboardInterrupt) as error:  # interrupted while Ray starts: nothing has begun
-        if new and (not isinstance(error, StorageError) or not manifest.exists(folder)):
+    except (UsageError, StorageError, KeyboardInterrupt) as error:
+        if new and not (manifest.exists(folder) and (isinstance(error, StorageError) or _has_trained(folder))):
             shutil.rmtree(folder, ignore_errors=True)
         if storage_is_new:
             with contextlib.suppress(OSError):  # another run has begun in it
                 folder.parent.rmdir()
         raise
+
+
+def _has_trained(folder: Path) -> bool:
+    """Return whether a training of the run has ended that its machine did not lose."""
+    statuses = tables.read(folder).experiments["status"].to_pylist()
+    return any(status != Status.LOST.value for status in statuses)
 
 
 def _keep(config: Config, folder: Path) -> None:
@@ -275,7 +287,8 @@ class _Projection:
     def close(self) -> str | None:
         """Project the rest and let go."""
         failure = self.update(now=True)
-        return self._try(self._repository.close) if self._repository else failure
+        closing = self._try(self._repository.close) if self._repository else None
+        return failure or closing
 
     def _project(self) -> None:
         if self._repository is None:

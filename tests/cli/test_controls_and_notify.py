@@ -62,6 +62,16 @@ def test_an_order_that_cannot_be_carried_out_is_answered_and_goes_away(driver: D
     assert driver.population_size == 6
 
 
+def test_a_stop_that_came_too_late_does_not_end_the_next_sitting_at_once(driver: Driver) -> None:
+    folder = driver.lineage.folder
+    controls.send(folder, Order("stop"))
+    controls.send(folder, Order("resize", population_size=10))
+    (folder / controls.FOLDER / "99999999999999999999-1.json").write_text("[]")
+    controls.forget_stops(folder)
+    assert "10 members" in obey(driver)[0]
+    assert driver.stop is None
+
+
 def test_nobody_reads_the_orders_of_a_run_that_has_ended(tmp_path: Path) -> None:
     LineageStore.create(tmp_path / "mar5", "mar5").close()
     with pytest.raises(RunError, match="resume mar5"):

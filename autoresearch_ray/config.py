@@ -106,7 +106,8 @@ class Config(Section):
     readable: tuple[Path, ...] = ()
     """Files and folders that a variant may read besides what it needs to run, as `~/.cache/autoresearch` or the folder
     of a package with kernels. They stay where they are, must be there on every node, and with `metric: reported` are
-    found under the same name in the home directory that a program sees. Whatever is scored on is refused."""
+    found under the same name in the home directory that a program sees. Refused are the home directory as a whole and
+    where it keeps keys, the runs, the prepared data, and whatever holds text of the corpus, as packages and copies."""
     sandbox: Literal["required", "best_effort", "off"] = "best_effort"
     """The walls around variants. `required` starts nothing on a machine where a promise of docs/trust.md does not hold;
     `best_effort` builds what the machine can and says what is missing; `off` builds none."""

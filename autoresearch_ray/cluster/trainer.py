@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import DataError
-from autoresearch_ray.training import preparation
+from autoresearch_ray.training import exposure, preparation
 from autoresearch_ray.training.confinement import Confinement, sandbox_of
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.directory import Snapshot, take
 from autoresearch_ray.training.limits import SizeLimits
 from autoresearch_ray.training.reported import ReportedSettings, ReportedSupervisor, confinement_of
-from autoresearch_ray.training.sandbox.readable import ROOTS, imported, overlap
+from autoresearch_ray.training.sandbox.readable import ROOTS, imported
 from autoresearch_ray.training.sandbox.settings import SandboxSettings
 from autoresearch_ray.training.supervisor import Phase, SlotSupervisor, Supervisor, SupervisorSettings
 from autoresearch_ray.variant import Experiment, Result
@@ -177,10 +177,8 @@ def _scoring(config: Config) -> ScoringTrainer:
     script = (config.seed_model / "prepare.py").resolve()
     folder = preparation.locate(script, config.data)
     sandbox = sandbox_of(config)
-    corpus = Path(config.data.corpus).expanduser()
-    for secret in (folder, *([corpus] if corpus.exists() else [])):
-        if shown := overlap(sandbox.readable, secret):
-            raise DataError(f"readable: {shown} would show variants what they are scored on ({secret}); list less.")
+    exposure.refuse_scored(sandbox.readable, folder, Path(config.data.corpus).expanduser())
+    exposure.refuse_private(sandbox.readable, config.storage)
     return ScoringTrainer(
         data=folder,
         data_hash=open_data(folder).data_hash,
@@ -199,6 +197,7 @@ def _scoring(config: Config) -> ScoringTrainer:
 def _reporting(config: Config) -> ReportingTrainer:
     sandbox = sandbox_of(config)
     readable = sandbox.readable
+    exposure.refuse_private(readable, config.storage)
     if not config.seed_model.is_dir():
         raise DataError(f"{config.seed_model}: there is no such folder; seed_model must name the program's.")
     snapshot = take(config.seed_model, config.evolved_file, readable, excluded=[config.storage])

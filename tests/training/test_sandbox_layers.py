@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sandbox_runs import AS_ROOT, EVERYBODY, LINUX, told
 
+from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.launching import check_sandbox
 from autoresearch_ray.training.sandbox import cgroups, identity
+from autoresearch_ray.training.sandbox.settings import SandboxSettings
 
 pytestmark = LINUX
 
@@ -192,3 +199,36 @@ tell(batches)
 @pytest.mark.parametrize("before", ["", "import torch.multiprocessing"])
 def test_workers_send_tensors_without_sockets(before: str) -> None:
     assert told(TENSORS.format(before=before)) == [[9.0, 0, [0, 1, 2]], [36.0, 0, [3, 4, 5]]]
+
+
+def test_few_open_files_break_no_other_promise() -> None:
+    """The limit is lowered last: what the launcher itself holds open does not count."""
+    walls = SandboxSettings(level="best_effort", open_files=64)
+    promises = {promise.name: promise for promise in check_sandbox(Confinement(walls))}
+    usual = {promise.name: promise for promise in check_sandbox(Confinement(replace(walls, open_files=4096)))}
+    assert promises["descriptors"].held
+    assert {name for name, promise in promises.items() if promise.held} >= {
+        name for name, promise in usual.items() if promise.held
+    }
+
+
+LONELY_ROOT = """
+import json
+from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.launching import check_sandbox
+from autoresearch_ray.training.sandbox.settings import SandboxSettings
+found = check_sandbox(Confinement(SandboxSettings(level="best_effort")))
+print(json.dumps({promise.name: [promise.held, promise.why_not] for promise in found}))
+"""
+
+
+def test_where_root_has_no_other_user_capabilities_are_given_up() -> None:
+    """As in a container whose map holds one id: there is nobody to become, but nothing is kept either."""
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", LONELY_ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.stderr.startswith("unshare:"):
+        pytest.skip("this user can make no user namespace")
+    promises = json.loads(done.stdout)
+    assert "capabilities" not in promises["privileges"][1]
+    for name in ("reading", "writing", "metadata", "signals", "kernel", "inspection"):
+        assert promises[name][0], promises[name]

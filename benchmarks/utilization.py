@@ -22,7 +22,8 @@ from typing import Any
 import ray
 
 from autoresearch_ray.cluster import ray as ray_room
-from autoresearch_ray.cluster.ray import OperatorDesk, RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray_actors import OperatorDesk
 from autoresearch_ray.config import Config
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.explore.summary import busy_share
@@ -60,6 +61,9 @@ class Sleeper:
         )  # fmt: skip
 
 
+_remote: Any = ray.remote
+
+
 class SlowDesk(OperatorDesk):
     """Operators that think for half a second."""
 
@@ -74,7 +78,7 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=240)
     options = parser.parse_args()
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    ray_room._operator_actor = ray.remote(num_cpus=0)(SlowDesk)
+    ray_room.operator_actor = _remote(num_cpus=0, concurrency_groups={"asking": 16, "offline": 16})(SlowDesk)
     config = Config(max_experiments=options.experiments)
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -46,7 +46,7 @@ def report(config: Config, as_json: bool) -> int:
     if config.address is None:
         nodes = [examine(question)]
     else:
-        from autoresearch_ray.cluster.ray import examine_nodes
+        from autoresearch_ray.cluster.ray_nodes import examine_nodes
 
         nodes = examine_nodes(config.address, question)
     diagnosis = Diagnosis(config.sandbox, all(node.keeps_all for node in nodes), tuple(nodes))

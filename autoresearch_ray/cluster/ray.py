@@ -1,31 +1,27 @@
 """Carries births out on Ray: islands and operators as actors, trainings as tasks with a fraction of a GPU or CPU cores.
 
-Owns every call to Ray and what its failures mean. Decides nothing: the driver does (evolution/driver.py).
+Owns orders, what is unanswered, and the events that answers become. Decides nothing: the driver does
+(evolution/driver.py). Does not own the connection (ray_connection.py) or what runs elsewhere (ray_actors.py).
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
 import shutil
-import socket
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from autoresearch_ray.cluster.node import Examination, Finding, Question, examine
+from autoresearch_ray.cluster.ray_actors import island_actor, operator_actor, train_task
+from autoresearch_ray.cluster.ray_connection import connect, nodes, sentence
 from autoresearch_ray.cluster.trainer import Trainer
 from autoresearch_ray.errors import AutoresearchError, ClusterError
 from autoresearch_ray.evolution.cluster import (
@@ -37,21 +33,16 @@ from autoresearch_ray.evolution.cluster import (
     Progressed,
     Proposed,
 )
-from autoresearch_ray.evolution.island import Island, Member
+from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.noise import Noise
-from autoresearch_ray.operators.desk import Desk, Terms
+from autoresearch_ray.operators.desk import Terms
 from autoresearch_ray.operators.ensemble import Readiness
-from autoresearch_ray.operators.proposal import Failure, Proposal
+from autoresearch_ray.operators.proposal import Failure
 from autoresearch_ray.operators.request import Request
-from autoresearch_ray.training.supervisor import Phase
-from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage, Variant
+from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage
 
-_OPERATOR_THREADS = 16
-_OFFLINE_THREADS = 2
-"""Operators that ask nobody have threads of their own: they never wait for those that do."""
 _FAREWELL_SECONDS = 5.0
 _RESOURCES_SECONDS = 5.0
-_EXAMINATION_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,89 +53,16 @@ class Slot:
     num_gpus: float
 
 
-# --------------------------------------------------------------------------------------------------- the remote side
-
-
-class IslandHolder:
-    """Holds one island: a cache of the lineage, rebuilt by the driver when lost."""
-
-    def __init__(self, capacity: int, members: Sequence[Member]) -> None:
-        self._island = Island(capacity, members)
-
-    def absorb(self, members: Sequence[Member], noise: Noise) -> None:
-        """Take members in, in order."""
-        for member in members:
-            self._island.absorb(member, noise)
-
-    def mate(self, births: Sequence[Birth], noise: Noise, tournament_size: int) -> list[tuple[Variant, ...]]:
-        """Return the candidates for each birth's parents."""
-        return [self._island.mate(birth, noise, tournament_size) for birth in births]
-
-    def resize(self, capacity: int, noise: Noise) -> None:
-        """Change how many members it may hold."""
-        self._island.resize(capacity, noise)
-
-    def emigrants(self, count: int, noise: Noise) -> list[Member]:
-        """Return copies of the best members."""
-        return self._island.emigrants(count, noise)
-
-
-class OperatorDesk:
-    """Carries out operators, several at a time; holds the language models, their keys and their cap."""
-
-    def __init__(self) -> None:
-        self._desk = Desk(Terms(), 0.0)
-
-    def hire(self, terms: Terms, spent_usd: float) -> None:
-        """Take the terms on. Keys come here in this call alone: not by environment, not by runtime_env."""
-        self._desk = Desk(terms, spent_usd)
-
-    def check(self) -> Readiness:
-        """Find out whether everybody can be asked (Raises ConfigError: one of them cannot)."""
-        return self._desk.check()
-
-    def propose(self, request: Request) -> Proposal | Failure:
-        """Return the operator's answer."""
-        return self._desk.propose(request)
-
-    def close(self) -> None:
-        """End what operators started."""
-        self._desk.close()
-
-
-def train(trainer: Trainer, experiment: Experiment) -> Iterator[tuple[str, Phase] | Result]:
-    """Train and score in this worker, whose supervisor stays warm for the next experiment."""
-    yield from trainer.run(experiment, gpu=_own_gpu())
-
-
-def _own_gpu() -> str | None:
-    """Return the id of the GPU that Ray gave this task; None on the CPU."""
-    gpus = ray.get_runtime_context().get_accelerator_ids().get("GPU", [])
-    return gpus[0] if gpus else None
-
-
-# Ray's decorators are typed too narrowly for their own options, hence Any. `max_retries=0`: whether a crashed training
-# is tried again is the driver's decision. `max_calls=0`: with a GPU Ray would end the worker, and its warm supervisor.
-_island_actor: Any = ray.remote(num_cpus=0, max_restarts=0)(IslandHolder)
-_remote: Any = ray.remote
-_operator_actor = _remote(
-    num_cpus=0, max_restarts=0, concurrency_groups={"asking": _OPERATOR_THREADS, "offline": _OFFLINE_THREADS}
-)(OperatorDesk)
-_train_task: Any = ray.remote(num_returns="streaming", max_retries=0, max_calls=0)(train)
-_examine_task: Any = ray.remote(num_cpus=0, max_retries=0)(examine)
-
-
-# --------------------------------------------------------------------------------------------------- the driver's side
-
-
 @dataclass(frozen=True, slots=True)
 class _Pending:
     """What an unanswered call to Ray is about."""
 
     kind: Literal["mate", "emigrate", "propose", "train"]
     subject: Any
-    """An island's number (mate, emigrate), a birth (propose), or an experiment (train)."""
+    """An island's number (mate, emigrate), a request (propose), or an experiment (train)."""
     births: tuple[Birth, ...] = ()
+    actor: Any = None
+    """Who was asked to propose."""
 
 
 class RayCluster:
@@ -179,13 +97,13 @@ class RayCluster:
         self._operators: Any = None
         self._pending: dict[Any, _Pending] = {}
         self._events: deque[Event] = deque()
-        _connect(address, self._folder)
+        connect(address, self._folder)
         try:
             self._slots, self._counted_at = self._count_slots(), time.monotonic()
             if self._slots < 1:
                 raise ClusterError(_no_room(slot))
             self._trainer = ray.put(trainer)
-            self._train = _train_task.options(num_cpus=slot.num_cpus, num_gpus=slot.num_gpus)
+            self._train = train_task.options(num_cpus=slot.num_cpus, num_gpus=slot.num_gpus)
             self._terms = terms
             self._spent_usd = terms.spent_usd if terms else 0.0
             self.readiness = Readiness(Usage(), 0.0)
@@ -229,7 +147,7 @@ class RayCluster:
 
     def rebuild(self, island: int, capacity: int, members: Sequence[Member]) -> None:
         """(Re)place an island's actor."""
-        self._islands[island] = _island_actor.remote(capacity, list(members))
+        self._islands[island] = island_actor.remote(capacity, list(members))
 
     def absorb(self, island: int, members: Sequence[Member], noise: Noise) -> None:
         """Send members to an island; if its actor is dead the next `mate` or `emigrate` finds out."""
@@ -252,7 +170,7 @@ class RayCluster:
         """Ask the operators' actor for a variant."""
         group = "asking" if request.language else "offline"
         reference = self._operators.propose.options(concurrency_group=group).remote(request)
-        self._pending[reference] = _Pending("propose", request.birth)
+        self._pending[reference] = _Pending("propose", request, actor=self._operators)
 
     def train(self, experiment: Experiment) -> None:
         """Queue a training task; Ray starts it as soon as a slot is free."""
@@ -309,13 +227,15 @@ class RayCluster:
         self._events.append(_event(pending, value))
 
     def _failed(self, pending: _Pending, error: ray.exceptions.RayError) -> None:
-        reason = _sentence(error)
+        reason = sentence(error)
         if pending.kind == "train":
             self._events.append(Measured(pending.subject.experiment_id, _lost(reason)))
         elif pending.kind == "propose":
-            if not isinstance(error, ray.exceptions.RayTaskError):  # the actor is gone, not only this call
-                self._open_desk()
-            self._events.append(Proposed(pending.subject, Failure(f"The operator's process failed: {reason}")))
+            gone = not isinstance(error, ray.exceptions.RayTaskError)  # the actor, not only this call
+            if gone and pending.actor is self._operators:  # else the first that failed has replaced it
+                self._open_desk(pending)
+            failure = Failure(f"The operator's process failed: {reason}")
+            self._events.append(Proposed(pending.subject.birth, failure))
         else:  # whatever else that island was asked died with it: one event for all
             island = pending.subject
             lost = [key for key, other in self._pending.items() if _asks(other, island)]
@@ -323,30 +243,32 @@ class RayCluster:
                 del self._pending[key]
             self._events.append(IslandLost(island))
 
-    def _open_desk(self) -> None:
-        """Start the operators' actor, or replace it; calls that died with one are taken for paid in full."""
+    def _open_desk(self, *failed: _Pending) -> None:
+        """Start the operators' actor, or replace it: calls that died with one are taken for paid in full.
+
+        Raises:
+            ClusterError: it does not start.
+        """
         # Here, and not on another node: logs, notes, inboxes and the user's coding agents are on this machine.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._operators = _operator_actor.options(scheduling_strategy=here).remote()
+        if self._operators is not None:
+            ray.kill(self._operators)  # it may only be out of reach
+        self._operators = operator_actor.options(scheduling_strategy=here).remote()
         if self._terms is not None:
-            asking = sum(pending.kind == "propose" for pending in self._pending.values())
+            asked = (*failed, *(pending for pending in self._pending.values() if pending.kind == "propose"))
+            asking = sum(pending.subject.language for pending in asked)
             self._spent_usd += 2 * asking * self.readiness.call_usd
             # Awaited: an actor with several threads does not keep the order of its calls.
-            ray.get(self._operators.hire.remote(self._terms, self._spent_usd))
+            _awaited(self._operators.hire.remote(self._terms, self._spent_usd))
 
     def _check(self) -> Readiness:
-        try:
-            readiness: Readiness = ray.get(self._operators.check.remote())
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, AutoresearchError):
-                raise error.cause from None
-            raise
+        readiness: Readiness = _awaited(self._operators.check.remote())
         self._spent_usd += readiness.usage.usd
         return readiness
 
     def _count_slots(self) -> int:
         slots = 0
-        for node in _nodes():
+        for node in nodes():
             if node["Alive"]:
                 resources = node["Resources"]
                 cpus = int(resources.get("CPU", 0) / self._slot.num_cpus + 1e-9)
@@ -356,45 +278,20 @@ class RayCluster:
         return min(slots, self._max_slots) if self._max_slots else slots
 
 
-def examine_nodes(address: str, question: Question) -> list[Examination]:
-    """Have every node of a cluster examine itself, all at once.
-
-    Args:
-        address: of the cluster, `auto` or `host:port`.
-        question: what is looked for.
-
-    Returns:
-        One examination a node; of a node that does not answer it says so.
+def _awaited(reference: Any) -> Any:
+    """Return what the operators' actor answers.
 
     Raises:
-        ClusterError: the address does not answer.
+        AutoresearchError: what it raised on purpose; ClusterError when its process is gone.
     """
-    _connect(address, None)
     try:
-        asked = []
-        for node in _nodes():
-            if node["Alive"]:
-                place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                name = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}:{node['NodeManagerPort']})"
-                asked.append((name, _examine_task.options(scheduling_strategy=place).remote(question)))
-        deadline = time.monotonic() + _EXAMINATION_SECONDS
-        return [_examined(name, reference, deadline) for name, reference in asked]
-    finally:
-        ray.shutdown()
-
-
-def _examined(name: str, reference: Any, deadline: float) -> Examination:
-    try:
-        found: Examination = ray.get(reference, timeout=max(0.0, deadline - time.monotonic()))
-        return replace(found, node=name)
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, AutoresearchError):
+            raise error.cause from None
+        raise
     except ray.exceptions.RayError as error:
-        advice = "Is the same checkout installed there, in the same place, with its environment?"
-        return Examination(name, (Finding("node", False, _sentence(error), advice),), ())
-
-
-def _nodes() -> list[dict[str, Any]]:
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return nodes
+        raise ClusterError(f"The operators' process cannot be started: {sentence(error)}.") from error
 
 
 def _event(pending: _Pending, value: Any) -> Event:
@@ -404,7 +301,7 @@ def _event(pending: _Pending, value: Any) -> Event:
         case "emigrate":
             return Emigrated(pending.subject, tuple(value))
         case "propose":
-            return Proposed(pending.subject, value)
+            return Proposed(pending.subject.birth, value)
         case "train":
             return Measured(pending.subject.experiment_id, value)
 
@@ -416,64 +313,6 @@ def _asks(pending: _Pending, island: int) -> bool:
 def _lost(reason: str) -> Result:
     now = datetime.now(timezone.utc)
     return Result(status=Status.LOST, reason=reason, started_at=now, ended_at=now)
-
-
-_FAILURES: tuple[tuple[type[ray.exceptions.RayError], str], ...] = (
-    (ray.exceptions.OutOfMemoryError, "Ray ended the worker: the node ran out of memory"),
-    (ray.exceptions.NodeDiedError, "the node died"),
-    (ray.exceptions.WorkerCrashedError, "the worker process died"),
-    (ray.exceptions.ActorDiedError, "the actor's process died"),
-    (ray.exceptions.ActorUnavailableError, "the actor cannot be reached"),
-    (ray.exceptions.ObjectLostError, "its data were lost with a node"),
-    (ray.exceptions.TaskCancelledError, "it was cancelled"),
-    (ray.exceptions.GetTimeoutError, "it does not answer"),
-)
-"""What Ray's errors mean, most telling first; tests check that the table covers what tasks and actors can raise."""
-
-
-def _sentence(error: ray.exceptions.RayError) -> str:
-    """Return one line: a known failure in our words, anything else by name and first line."""
-    if words := next((words for kind, words in _FAILURES if isinstance(error, kind)), None):
-        return words
-    cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
-    return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')[:300]}"
-
-
-def _connect(address: str | None, folder: Path | None) -> None:
-    """Start or join Ray.
-
-    Raises:
-        ClusterError: nobody answers at the address, or Ray cannot start.
-    """
-    if address and address != "auto":
-        _knock(address)
-    options: dict[str, Any] = {"address": address} if address else _local_options(folder)
-    try:
-        ray.init(log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
-        raise ClusterError(f"Cannot reach {where}: {' '.join(str(error).split())[:300]}") from error
-
-
-def _local_options(folder: Path | None) -> dict[str, Any]:
-    """Return what starts Ray for this run alone, protected by a token of its own unless the user decided otherwise."""
-    # Ray turns token authentication on and, left to itself, keeps one token for all runs in the home directory.
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
-    return {"include_dashboard": False, "_temp_dir": str(folder)}
-
-
-def _knock(address: str) -> None:
-    """Fail in seconds, not minutes, where nobody listens (Raises ClusterError)."""
-    host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit() or "://" in address:
-        raise ClusterError(f"{address!r} is not a Ray address: expected `auto` or `host:port`, as in 10.0.0.5:6379.")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise ClusterError(
-            f"No Ray cluster answers at {address} ({error.strerror or error}): is `ray start --head` running there?"
-        ) from error
 
 
 def _no_room(slot: Slot) -> str:

@@ -1,6 +1,6 @@
 """One bounded subpopulation: who stays, who breeds, who emigrates. Pure: no clock, no I/O, and no generator of its own.
 
-Does not own the actor that holds it (cluster/ray.py), nor when births and migrations happen (evolution/driver.py).
+Does not own the actor that holds it (cluster/ray_actors.py), nor when births and migrations happen (driver.py).
 """
 
 from __future__ import annotations

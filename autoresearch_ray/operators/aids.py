@@ -1,6 +1,6 @@
 """What an operator that reads has at hand besides whom it asks: checks, memory, and a place for what was said.
 
-Owns nothing: a frozen bundle, put together where operators work (cluster/ray.py).
+Owns nothing: a frozen bundle, put together where operators work (desk.py).
 """
 
 from __future__ import annotations

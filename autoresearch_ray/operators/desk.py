@@ -1,6 +1,6 @@
 """Where births' operators are carried out, several at a time: whom to ask, what to check, what to keep, put together.
 
-Owns the composition, and what it started. Does not own where it runs (cluster/ray.py), or what operators do
+Owns the composition, and what it started. Does not own where it runs (cluster/ray_actors.py), or what operators do
 (dispatch.py).
 """
 

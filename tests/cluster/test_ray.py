@@ -14,7 +14,7 @@ import ray.exceptions
 from doubles import ScriptedTrainer
 from events import experiment, final
 
-from autoresearch_ray.cluster import ray as ray_room
+from autoresearch_ray.cluster import ray_connection
 from autoresearch_ray.cluster.ray import RayCluster, Slot
 from autoresearch_ray.errors import ClusterError
 from autoresearch_ray.evolution.cluster import Proposed
@@ -91,9 +91,13 @@ def test_operators_answer_with_values_also_when_they_break(cluster: RayCluster) 
 def test_a_dead_operator_process_is_replaced(cluster: RayCluster) -> None:
     birth = Birth(22, variant_id("t", 22), 0, Operator.PARAMETERS, 22)
     ray.kill(cluster._operators)
-    cluster.propose(request(birth))
+    for _ in range(3):
+        cluster.propose(request(birth))
     [first] = final(cluster)
     assert isinstance(first.answer, Failure)
+    replacement = cluster._operators
+    assert all(isinstance(event.answer, Failure) for event in final(cluster, 2))
+    assert cluster._operators is replacement  # once, however many calls died with it
     cluster.propose(request(birth))
     [second] = final(cluster)
     assert isinstance(second.answer, Proposal)
@@ -106,7 +110,7 @@ def test_the_token_is_this_runs_own_and_not_in_the_home_directory(cluster: RayCl
 
 
 def test_every_error_that_a_task_or_actor_can_raise_has_words() -> None:
-    known = tuple(kind for kind, _ in ray_room._FAILURES)
+    known = tuple(kind for kind, _ in ray_connection.FAILURES)
     kinds = [kind for _, kind in inspect.getmembers(ray.exceptions, inspect.isclass) if issubclass(kind, known)]
     assert {"WorkerCrashedError", "ActorDiedError", "NodeDiedError", "OutOfMemoryError", "TaskCancelledError"} <= {
         kind.__name__ for kind in kinds
@@ -119,7 +123,7 @@ def test_every_error_that_a_task_or_actor_can_raise_has_words() -> None:
 )
 def test_an_address_that_nobody_answers_at(address: str, says: str) -> None:
     with pytest.raises(ClusterError, match=says):
-        ray_room._knock(address)
+        ray_connection._knock(address)
 
 
 @pytest.mark.slow

@@ -11,7 +11,8 @@ from doubles import ScriptedTrainer
 from events import events_until, experiment, final, trains
 
 from autoresearch_ray.cluster.node import Question
-from autoresearch_ray.cluster.ray import RayCluster, Slot, examine_nodes
+from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray_nodes import examine_nodes
 from autoresearch_ray.evolution.cluster import Progressed
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.sandbox.promises import PROMISES

@@ -7,6 +7,7 @@ Read only, vectorised for hundreds of thousands of births. Does not own reading 
 from __future__ import annotations
 
 import bisect
+import contextlib
 import difflib
 import math
 from collections.abc import Sequence
@@ -391,8 +392,11 @@ def runs(storage: Path) -> list[Path]:
 
 def last_written(folder: Path) -> float:
     """Return when a run was last written to, in seconds since the epoch."""
-    journals = manifest.lineage_folder(folder) / "journal"
-    return max((path.stat().st_mtime for path in journals.iterdir()), default=folder.stat().st_mtime)
+    written = []
+    for path in (manifest.lineage_folder(folder) / "journal").glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # its driver has just begun another journal
+            written.append(path.stat().st_mtime)
+    return max(written, default=folder.stat().st_mtime)
 
 
 def find_run(storage: Path, name: str | None = None) -> Path:

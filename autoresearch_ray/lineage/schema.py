@@ -21,7 +21,8 @@ from autoresearch_ray.errors import RunError
 from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage, Variant
 
 SCHEMA_VERSION = 1
-"""Raised whenever a column is added; a reader refuses what is newer than itself."""
+"""Raised when an older reader could misread what is written now, which a column that is only added does not cause:
+what a row lacks reads as null. A reader refuses what is newer than itself."""
 
 VERSION_KEY = b"autoresearch_ray.schema_version"
 TABLE_KEY = b"autoresearch_ray.table"

@@ -28,7 +28,7 @@ from autoresearch_ray.operators import dispatch
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
 from autoresearch_ray.training.preflight import Inspected
-from autoresearch_ray.training.trial import Phase
+from autoresearch_ray.training.supervisor import Phase
 from autoresearch_ray.variant import Birth, Experiment, Operator, Result, Status, Usage
 
 Operators = Callable[[Request], Proposal | Failure]

@@ -13,7 +13,6 @@ import selectors
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,18 +22,16 @@ from types import TracebackType
 from typing import Literal
 
 from autoresearch_ray.training import processes
+from autoresearch_ray.training.attempt import PHASE_SECONDS, STEP_SECONDS, Attempt, Phase, printed
 from autoresearch_ray.training.block import BlockReader, Claims
-from autoresearch_ray.training.clock import ProcessTree
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.directory import Snapshot
 from autoresearch_ray.training.launching import CrewLost, Ended, LauncherClient, base_environment
 from autoresearch_ray.training.limits import NO_LIMITS, SizeLimits, Verdict, crowd, flood
-from autoresearch_ray.training.logs import LogTail, reason_of_exit
+from autoresearch_ray.training.logs import reason_of_exit
 from autoresearch_ray.training.sandbox.readable import ROOTS
 from autoresearch_ray.training.sandbox.settings import OFF, SandboxSettings
-from autoresearch_ray.training.slot_folder import remove
 from autoresearch_ray.training.supervisor import SlotSupervisor
-from autoresearch_ray.training.trial import PHASE_SECONDS, STEP_SECONDS, Phase
 from autoresearch_ray.variant import Experiment, Result, Status
 
 LISTING_SECONDS = 0.25
@@ -42,8 +39,6 @@ LISTING_SECONDS = 0.25
 LARGEST_COUNT = 2**63 - 1
 """Claims of more tokens, steps, parameters or bytes than a row can hold are passed over."""
 
-_READ_BYTES = 65_536
-_READS_A_STEP = 16
 _SHOWN_CHARACTERS = 120
 _PYTHONS = ("python", "python3")
 
@@ -88,40 +83,22 @@ class ReportedSupervisor(SlotSupervisor[LauncherClient]):
         )
 
 
-class ReportedTrial:
-    """Runs one experiment; as a context manager it leaves neither process nor file behind, however it is left."""
+class ReportedTrial(Attempt[LauncherClient]):
+    """Runs one program that reports its own score."""
 
     def __init__(self, settings: ReportedSettings, hardware: str, crew: LauncherClient, experiment: Experiment) -> None:
+        """Begin nothing yet; see `Attempt`."""
+        super().__init__(crew)
         self._settings = settings
         self._hardware = hardware
-        self._crew = crew
         self._experiment = experiment
-        self._verdict: Verdict | None = None
         self._claims = Claims()
         self._block = BlockReader(settings.metric)
-        self._log_tail = LogTail()
         self._open: dict[int, bool] = {}
-        self._resources = contextlib.ExitStack()
-        self._started_at = datetime.now(timezone.utc)
-        self._started = self._ended = time.monotonic()
-        self._tree = ProcessTree(crew.pid, 0)
-        self._memory: int | None = None
-
-    def __enter__(self) -> ReportedTrial:
-        try:
-            self._acquire()
-        except BaseException:
-            self._resources.close()
-            raise
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            self._crew.clear(self._tree.members())
-            self._read()
-        finally:
-            self._resources.close()
-            self._ended = time.monotonic()
+        """Leave it, then judge what it printed to the last."""
+        super().__exit__(kind, error, at)
         if self._verdict is None and self._crew.ended is not None:
             self._judge(self._crew.ended)
 
@@ -166,8 +143,7 @@ class ReportedTrial:
 
     def _acquire(self) -> None:
         """Make the copy and the pipes; the program's ends are kept until it has been forked."""
-        scratch = self._scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._crew.folder))
-        self._resources.callback(remove, scratch)
+        scratch = self._scratch = self._make_scratch()
         self._folder, self._home = scratch / "program", scratch / "home"
         self._folder.mkdir()
         self._home.mkdir()
@@ -182,7 +158,7 @@ class ReportedTrial:
         for reports in (True, False):
             ours, theirs = os.pipe()
             os.set_blocking(ours, False)
-            self._resources.callback(os.close, ours)
+            self._keep(ours)
             self._theirs.append(theirs)
             self._open[ours] = reports
             self._selector.register(ours, selectors.EVENT_READ)
@@ -210,13 +186,13 @@ class ReportedTrial:
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._crew.launcher:
                 self._crew.hear_launcher()
-        self._read()
-        now = time.monotonic()
-        if now - self._tree.listed > (STEP_SECONDS if self._crew.watches_memory else LISTING_SECONDS):
+        self._read_log()
+        if self._listing_is_due(LISTING_SECONDS):
             self._look()
         self._verdict = self._verdict or flood(self._log_tail.taken, self._settings.sandbox)
-        if self._verdict is None and self._crew.ended is None and now - self._started > self._settings.longest_seconds:
-            self._verdict = Verdict(Status.TIMED_OUT, f"took longer than {self._settings.longest_seconds:g} s")
+        longest, elapsed = self._settings.longest_seconds, time.monotonic() - self._started
+        if self._verdict is None and self._crew.ended is None and elapsed > longest:
+            self._verdict = Verdict(Status.TIMED_OUT, f"took longer than {longest:g} s")
 
     def _look(self) -> None:
         """Look at the program's processes, and set the verdict if they are too many or too large."""
@@ -235,14 +211,9 @@ class ReportedTrial:
             too_large = settings.sizes.verdict(self._memory, None) or self._crew.memory_verdict(held)
             self._verdict = self._verdict or too_large
 
-    def _read(self) -> None:
-        """Take what was printed, but never for long: the rest is there the next time."""
+    def _read_log(self) -> None:
         for descriptor, reports in list(self._open.items()):
-            for _ in range(_READS_A_STEP):
-                try:
-                    received = os.read(descriptor, _READ_BYTES)
-                except BlockingIOError:
-                    break
+            for received in printed(descriptor):
                 if not received:
                     self._selector.unregister(descriptor)
                     del self._open[descriptor]

@@ -8,46 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Generic
 
 from autoresearch_ray.errors import SupervisionError
+from autoresearch_ray.training.attempt import Attempt, ClientT, Phase
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import open_data
-from autoresearch_ray.training.launching import LauncherClient
 from autoresearch_ray.training.limits import SupervisorSettings
 from autoresearch_ray.training.sandbox.promises import Promise
-from autoresearch_ray.training.trial import Phase, Trial
+from autoresearch_ray.training.trial import Trial
 from autoresearch_ray.variant import Experiment, Result
 
 __all__ = ["Phase", "SlotSupervisor", "Supervisor", "SupervisorSettings"]
-
-ClientT = TypeVar("ClientT", bound=LauncherClient)
-
-
-class Attempt(Protocol):
-    """One experiment under way; as a context manager it leaves neither process nor file behind."""
-
-    def __enter__(self) -> Attempt:
-        """Make all that it needs."""
-        ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Release it, and end every process that was started."""
-        ...
-
-    def phases(self) -> Iterator[Phase]:
-        """Run to the end; yield now and then how far it has come."""
-        ...
-
-    def result(self) -> Result:
-        """Return what came of it; after the context was left."""
-        ...
 
 
 class SlotSupervisor(Generic[ClientT]):
     """Runs variants, one at a time, in processes of their own. Not thread-safe."""
 
-    def __init__(self, start: Callable[[], ClientT], attempt: Callable[[ClientT, Experiment], Attempt]) -> None:
+    def __init__(
+        self, start: Callable[[], ClientT], attempt: Callable[[ClientT, Experiment], Attempt[ClientT]]
+    ) -> None:
         """Start the trusted processes, without waiting for them.
 
         Args:

@@ -1,6 +1,6 @@
-"""One experiment under way: its files, descriptors and event loop, from the fork to the end of its last process.
+"""One experiment that is trained and scored: its files, descriptors and event loop, from the fork to the verdict.
 
-Owns everything that must be released at the end. Does not own the answers (session.py) or the launcher (crew.py).
+Does not own how it is entered and left (attempt.py), the answers (session.py) or the launcher (crew.py).
 """
 
 from __future__ import annotations
@@ -10,90 +10,47 @@ import os
 import platform
 import selectors
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 from autoresearch_ray.training import memory, processes
+from autoresearch_ray.training.attempt import PHASE_SECONDS, READ_BYTES, STEP_SECONDS, Attempt, Phase, printed
 from autoresearch_ray.training.block import BlockReader
 from autoresearch_ray.training.claims import Measured, disagreements
-from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, GroupClock, ProcessTree
+from autoresearch_ray.training.clock import Clock, CpuClock, GpuClock, GroupClock
 from autoresearch_ray.training.crew import Crew
 from autoresearch_ray.training.data import PreparedData, TrainingOrder
 from autoresearch_ray.training.launcher import CHANNEL
 from autoresearch_ray.training.launching import CrewLost, base_environment
 from autoresearch_ray.training.limits import SupervisorSettings, Verdict, crowd, flood, overdue
-from autoresearch_ray.training.logs import LogTail, reason_of_exit
+from autoresearch_ray.training.logs import reason_of_exit
 from autoresearch_ray.training.protocol import LineBuffer, ProtocolViolation, encode, parse
 from autoresearch_ray.training.session import REGION_BYTES, Answer, AskScorer, Session, greeting
-from autoresearch_ray.training.slot_folder import remove
 from autoresearch_ray.variant import Experiment, Result, Status
 
-STEP_SECONDS = 0.1
-"""The event loop looks at clock and limits at least so often."""
-PHASE_SECONDS = 0.5
 LISTING_SECONDS = 1.0
 CLOSED_CHANNEL_SECONDS = 2.0
 """A process that closed its channel has so long to end by itself, which says more about why."""
-_READ_BYTES = 65_536
-_READS_A_STEP = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """How far an experiment has come."""
-
-    name: Literal["starting", "training", "scoring"]
-    progress: float = 0.0
-    """Of the training budget, in [0, 1]."""
-    train_seconds: float = 0.0
-    tokens: int = 0
-    loss: float | None = None
-    """The training loss that the variant reported last."""
-
-
-class Trial:
-    """Runs one experiment; as a context manager it leaves neither process nor file behind, however it is left."""
+class Trial(Attempt[Crew]):
+    """Trains and scores one variant."""
 
     def __init__(self, settings: SupervisorSettings, data: PreparedData, crew: Crew, experiment: Experiment) -> None:
+        """Begin nothing yet; see `Attempt`."""
+        super().__init__(crew, crew.scorer_pid)
         self._settings = settings
         self._data = data
-        self._crew = crew
         self._seed = experiment.seed
         self._holdout = experiment.holdout
         self._source = experiment.source
-        self._verdict: Verdict | None = None
         self._awaited_turn: int | None = None
         self._channel_closed: float | None = None
-        self._memory: int | None = None
         self._lines = LineBuffer()
-        self._log_tail = LogTail()
         self._block = BlockReader("val_bpb")
-        self._resources = contextlib.ExitStack()
-        self._started_at = datetime.now(timezone.utc)
-        self._started = self._ended = time.monotonic()
-        self._tree = ProcessTree(crew.pid, crew.scorer_pid)
-
-    def __enter__(self) -> Trial:
-        try:
-            self._acquire()
-        except BaseException:
-            self._resources.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            self._crew.clear(self._tree.members())
-            self._read_log()
-        finally:
-            self._resources.close()
-            self._ended = time.monotonic()
 
     def phases(self) -> Iterator[Phase]:
         """Run until there is a verdict; yield now and then how far it has come."""
@@ -153,10 +110,8 @@ class Trial:
 
     def _acquire(self) -> None:
         """Make scratch folder, memories, channel and log; the variant's ends are kept until it has been forked."""
-        scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=self._crew.folder))
-        self._resources.callback(remove, scratch)
-        (scratch / "train.py").write_bytes(self._source.encode("utf-8", errors="surrogatepass"))
-        self._scratch = scratch
+        self._scratch = self._make_scratch()
+        (self._scratch / "train.py").write_bytes(self._source.encode("utf-8", errors="surrogatepass"))
         size = memory.logits_bytes(self._settings.device, self._data.sequence_length, self._data.vocab_size)
         self._data_memory = self._keep(memory.allocate("tokens", 2 * REGION_BYTES))
         self._logits_bytes = size
@@ -175,10 +130,6 @@ class Trial:
         hello = greeting(self._settings, self._data, self._seed, size)
         clock, tokens = self._clock(), self._data_memory
         self._session = Session(self._settings, self._data, order, clock, tokens, hello, self._holdout)
-
-    def _keep(self, descriptor: int) -> int:
-        self._resources.callback(os.close, descriptor)
-        return descriptor
 
     def _clock(self) -> Clock:
         if self._settings.device == "cuda":
@@ -212,14 +163,13 @@ class Trial:
             else:
                 self._hear_scorer()
         self._session.tick()
-        now = time.monotonic()
-        if now - self._tree.listed > (STEP_SECONDS if self._crew.watches_memory else LISTING_SECONDS):
+        if self._listing_is_due(LISTING_SECONDS):
             self._tree.look()
             self._measure_memory()
             self._verdict = self._verdict or crowd(
                 len(self._tree.members()), self._crew.refusals, self._settings.sandbox
             )
-        self._settle(now)
+        self._settle(time.monotonic())
 
     def _measure_memory(self) -> None:
         """Look at the memory of the variant's processes, where there is a limit to compare it with."""
@@ -267,7 +217,7 @@ class Trial:
 
     def _read_channel(self) -> None:
         try:
-            received = self._channel.recv(_READ_BYTES)
+            received = self._channel.recv(READ_BYTES)
         except BlockingIOError:
             return
         except ConnectionError:
@@ -316,12 +266,7 @@ class Trial:
             self._verdict = Verdict(Status.CRASHED, "protocol violation: does not read the answers to its messages")
 
     def _read_log(self) -> None:
-        """Take what was printed, but never for long: the rest is there the next time."""
-        for _ in range(_READS_A_STEP):
-            try:
-                received = os.read(self._log, _READ_BYTES)
-            except BlockingIOError:
-                return
+        for received in printed(self._log):
             if not received:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(self._log)

@@ -163,8 +163,8 @@ class Config(Section):
     finish_by: str | None = Field(None, pattern=r"^([01]?\d|2[0-3]):[0-5]\d$")
     """A time of day on this machine's clock, as in `08:00`: nothing is begun that would end later. Null is no limit."""
     notify: str | None = Field(None, pattern=r"^https?://")
-    """A URL that gets a plain HTTP POST (JSON with `run`, `event`, `text`) at a new best, at a stall, when the language
-    models do not answer any more, and at the end."""
+    """A URL that gets a plain HTTP POST (JSON with `run`, `event`, `text`) at a new best guess, when one is confirmed,
+    at a stall, when the language models do not answer any more, and at the end."""
 
     train_seconds: float = Field(300.0, gt=0, le=86400)
     """Training budget of one experiment, on its own clock: exclusive-equivalent GPU seconds, or CPU seconds divided by

@@ -28,15 +28,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(lineage_commands.app, name="lineage")
-exploring.register(app)
-
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A YAML file; see configs/.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Override a key, as population_size=8; again and again."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
 Address = Annotated[str | None, typer.Option("--address", help="A Ray cluster: auto, or host:port.")]
-RunName = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name or folder; default: the newest.")]
+RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name or folder; default: the newest.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -68,7 +68,9 @@ def run(
     override: Overrides = None,
     name: Annotated[str | None, typer.Option("--name", help="The run's name; default: the date, as nov24.")] = None,
     address: Address = None,
-    model: Annotated[list[str] | None, typer.Option("--model", help="A language model, as LiteLLM names it.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A language model, as LiteLLM names it; again for more.")
+    ] = None,
     origin: Annotated[
         str | None, typer.Option("--from", metavar="RUN:ID", help="Start from another run's variant, as nov24:best.")
     ] = None,
@@ -121,9 +123,9 @@ def doctor(
 
 
 @app.command()
-def stop(name: RunName = None, storage: Storage = Path("runs")) -> None:
+def stop(name: RunName = None, storage: Storage = Path("runs"), as_json: Json = False) -> None:
     """Let a live run end gently: what trains is finished, and `resume` takes it up again."""
-    _order(storage, name, Order("stop"), "stopping")
+    _order(storage, name, Order("stop"), "stopping", as_json)
 
 
 @app.command()
@@ -131,17 +133,19 @@ def resize(
     size: Annotated[int, typer.Option("--population-size", min=1, help="Members over all islands.")],
     name: RunName = None,
     storage: Storage = Path("runs"),
+    as_json: Json = False,
 ) -> None:
     """Let the population of a live run grow or shrink."""
-    _order(storage, name, Order("resize", population_size=size), f"resizing to {size} members")
+    _order(storage, name, Order("resize", population_size=size), f"resizing to {size} members", as_json)
 
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="A train.py.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A train.py.")],
     hypothesis: Annotated[str, typer.Option("--hypothesis", help="One line: what changed and why it should help.")],
     name: RunName = None,
     storage: Storage = Path("runs"),
+    as_json: Json = False,
 ) -> None:
     """Put your own variant into a live run, as a child of the seed."""
     config = configuration.load(query.find_run(storage, name) / "config.yaml")
@@ -149,12 +153,12 @@ def add(
     line = " ".join(hypothesis.split())
     if not line:
         raise UsageError("--hypothesis is empty: say in one line what changed and why it should help.")
-    _order(storage, name, Order("add", source=source, hypothesis=line), f"adding {file}")
+    _order(storage, name, Order("add", source=source, hypothesis=line), f"adding {file}", as_json)
 
 
 @app.command()
 def score(
-    file: Annotated[Path, typer.Argument(help="A train.py.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A train.py.")],
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=1000, help="Trainings, each under a fresh seed.")] = 1,
     holdout: Annotated[bool, typer.Option("--holdout", help="Score the holdout rows too.")] = False,
     config: ConfigFile = None,
@@ -217,6 +221,10 @@ def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json 
     show(live.panel(taken), taken, as_json)
 
 
+exploring.register(app)
+app.add_typer(lineage_commands.app, name="lineage")  # after the commands above, as help lists them
+
+
 def read_source(file: Path, config: Config) -> str:
     """Read a program that a person names (Raises UsageError: it cannot be read, or cannot be trained)."""
     try:
@@ -230,10 +238,10 @@ def read_source(file: Path, config: Config) -> str:
     return source
 
 
-def _order(storage: Path, name: str | None, order: Order, words: str) -> None:
+def _order(storage: Path, name: str | None, order: Order, words: str, as_json: bool) -> None:
     folder = query.find_run(storage, name)
     controls.send(folder, order)
-    console.print(f"{folder.name}: {words}", markup=False)
+    show(Text(f"{folder.name}: {words}"), {"run": folder.name, "order": order.kind}, as_json)
 
 
 def _exit(code: int) -> None:

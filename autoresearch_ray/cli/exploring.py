@@ -14,9 +14,7 @@ from autoresearch_ray.lineage import query
 from autoresearch_ray.lineage.mirror import Mirror, is_uri
 from autoresearch_ray.lineage.query import Lineage
 
-RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run's name, folder or URI; default: the newest.")
-]
+RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name, folder or URI; default: the newest.")]
 Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 NewFolder = Annotated[Path, typer.Option("--out", "-o", help="A new or empty folder.")]

@@ -24,9 +24,7 @@ app = typer.Typer(
 export_app = typer.Typer(help="Write the lineage in another form.", no_args_is_help=True)
 app.add_typer(export_app, name="export")
 
-RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="A run's name, folder or URI; default: the newest.")
-]
+RunName = Annotated[str | None, typer.Argument(metavar="RUN", help="A run's name, folder or URI; default: the newest.")]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="An id, the beginning of one, or seed, best, champion.")]
 Storage = Annotated[Path, typer.Option("--storage", help="The folder that holds the runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]

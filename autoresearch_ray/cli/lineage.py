@@ -101,7 +101,7 @@ def show_best(
     storage: Storage = RUNS,
     as_json: Json = False,
 ) -> None:
-    """List the variants with the lowest mean scores."""
+    """List the variants with the best mean scores."""
     shown = variants.best(open_lineage(storage, run), top)
     show(variants.draw_best(shown), shown, as_json)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from autoresearch_ray.lineage.fast_import import Commit, branch_ref, variant_ref
-from autoresearch_ray.lineage.schema import Row, TableName
+from autoresearch_ray.lineage.schema import Row, TableName, event_details
 from autoresearch_ray.lineage.store import Recorded
 from autoresearch_ray.variant import Operator, Status
 
@@ -24,6 +24,7 @@ COLUMNS: dict[TableName, tuple[str, ...]] = {
     ),
     "experiments": ("sequence", "variant_id", "status", "val_bpb"),
     "champions": ("sequence", "variant_id", "confirmed_at", "p_better"),
+    "events": ("sequence", "kind", "details"),
 }  # fmt: skip
 """What a projection reads; sources are fetched for those commits that are made."""
 
@@ -64,6 +65,9 @@ class Projection:
         self.now = datetime.fromtimestamp(0, timezone.utc)
         """The latest time that a row told."""
         self._done = done
+        self._metric = "val_bpb"
+        self._sign = 1.0
+        """Turns a score into a cost; -1 where higher is better."""
         self._refs: dict[str, str | None] = {}
         """Ids whose row came and whose parents are there: their ref, None without a source."""
         self._waiting: dict[str, list[_Waiting]] = {}
@@ -91,6 +95,10 @@ class Projection:
             self._confirm(row)
         elif recorded.table == "variants":
             return self._born(row)
+        elif row["kind"] == "started":
+            details = event_details(row)
+            self._metric = one_line(details.get("metric", "val_bpb"))
+            self._sign = -1.0 if details.get("goal") == "maximize" else 1.0
         return []
 
     def abandon(self) -> list[Birth]:
@@ -163,7 +171,7 @@ class Projection:
 
     def branches(self) -> dict[str, str]:
         """Return where the branches point: `seed`, `best` and `champion`, as far as there are such."""
-        found = {"seed": self._seed, "best": self._lowest(), "champion": self._champion}
+        found = {"seed": self._seed, "best": self._leading(), "champion": self._champion}
         refs = {branch_ref(branch): self._refs.get(name) for branch, name in found.items() if name is not None}
         return {branch: ref for branch, ref in refs.items() if ref is not None}
 
@@ -177,17 +185,17 @@ class Projection:
         return notes
 
     def _rank(self, name: str) -> None:
-        """Keep the lowest mean at hand; when the best one itself got worse, look again when next asked."""
+        """Keep the best mean at hand; when the best one itself got worse, look again when next asked."""
         score = self._scores.get(name)
         if score is None or self._refs.get(name) is None:
             return
-        key = (score.mean, self._completed[name], name)
+        key = (self._sign * score.mean, self._completed[name], name)
         if self._best is None or key < self._best:
             self._best = key
         elif self._best[2] == name:
             self._best_is_stale = True
 
-    def _lowest(self) -> str | None:
+    def _leading(self) -> str | None:
         if self._best_is_stale:
             self._best, self._best_is_stale = None, False
             for name in self._completed:
@@ -210,7 +218,7 @@ class Projection:
             word = one_line(row["status"]).replace("_", " ").capitalize()
             reason = _cut(one_line(row["reason"]), PARAGRAPH)
             return f"{word}: {reason}" if reason else f"{word}."
-        lines = [f"val_bpb {self._words(score)}"]
+        lines = [f"{self._metric} {self._words(score)}"]
         scored = [(name, self._scores[name]) for name in parents if name in self._scores]
         lines += [f"{self._gain_words(score, parent)} than {one_line(name)[:SHORT]}" for name, parent in scored]
         return "\n".join(lines)
@@ -218,7 +226,7 @@ class Projection:
     def _trailers(self, row: Row, parents: Sequence[str]) -> str:
         score = self._scores.get(row["variant_id"]) if row["status"] == Status.COMPLETED.value else None
         error = self._error(score)
-        scored = [self._scores[name].mean for name in parents if name in self._scores]
+        costs = [self._sign * self._scores[name].mean for name in parents if name in self._scores]
         found: list[tuple[str, object]] = [
             ("Variant-Id", row["variant_id"]),
             ("Number", row["number"]),
@@ -232,13 +240,13 @@ class Projection:
             ("Val-Bpb", score and f"{score.mean:.9g}"),
             ("Val-Bpb-Error", None if error is None else f"{error:.3g}"),
             ("Trainings", score and score.count),
-            ("Gain", f"{min(scored) - score.mean:.9g}" if score and scored else None),
+            ("Gain", f"{min(costs) - self._sign * score.mean:.9g}" if score and costs else None),
         ]
         return "\n".join(f"{key}: {_cut(one_line(str(value)), PARAGRAPH)}" for key, value in found if value is not None)
 
     def _note(self, name: str) -> str:
         score = self._scores.get(name)
-        lines = [f"val_bpb {self._words(score)}"] if score else []
+        lines = [f"{self._metric} {self._words(score)}"] if score else []
         return "\n".join([*lines, *([self._confirmed[name]] if name in self._confirmed else [])]) + "\n"
 
     def _words(self, score: _Score) -> str:

@@ -47,7 +47,7 @@ _MERGE_REFS = ("pack-refs", "--all")
 class Repository:
     """The bare repository `variants.git` of a run, brought up to date whenever `update` is called.
 
-    `refs/variants/<id>` is each birth that has a source, failed ones included; `refs/heads/seed`, `best` (the lowest
+    `refs/variants/<id>` is each birth that has a source, failed ones included; `refs/heads/seed`, `best` (the best
     mean, unconfirmed) and `champion`. Scores that came after a commit was made are its note. A variant's ref is the
     record that it is projected: there is no other state, and a kill at any moment is mended by the next opening.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 
 import synthetic
@@ -10,6 +11,7 @@ from gitrepo import ORIGIN, call, end, fsck, measure, notes, projected, ref_of, 
 
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.lineage.repository import Repository
+from autoresearch_ray.lineage.schema import event_row
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Operator, Status
 
@@ -54,6 +56,21 @@ def test_branches_are_those_of_the_lineage_and_head_is_the_champion(run: Path) -
         assert call(folder, "rev-parse", branch) == call(folder, "rev-parse", f"refs/variants/{lineage.ids[position]}")
     assert call(folder, "symbolic-ref", "HEAD") == "refs/heads/champion"
     assert call(folder, "config", "core.bare") == "true"
+
+
+def test_where_higher_is_better_the_best_is_the_highest(store: LineageStore) -> None:
+    at = datetime(2026, 3, 5, tzinfo=timezone.utc)
+    store.append("events", event_row(ORIGIN, "started", at, goal="maximize", metric="accuracy"))
+    seed = synthetic.variant(0, run="run")
+    end(store, seed, 0.80)
+    worse, better = (synthetic.variant(number, (seed,), run="run") for number in (1, 2))
+    end(store, better, 0.85)
+    end(store, worse, 0.70)
+    folder = projected(store)
+    assert call(folder, "rev-parse", "best") == call(folder, "rev-parse", ref_of(better))
+    assert "accuracy 0.8500" in call(folder, "log", "-1", "--format=%B", ref_of(better))
+    assert trailer(folder, ref_of(better), "Gain") == ["0.05"]
+    assert trailer(folder, ref_of(worse), "Gain") == ["-0.1"]
 
 
 def test_a_message_says_what_came_of_it(store: LineageStore) -> None:

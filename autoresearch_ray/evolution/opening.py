@@ -43,12 +43,14 @@ def resume(driver: Driver) -> None:
     """Take a search up: births and trainings that were in flight are begun again.
 
     Raises:
-        RunError: the lineage has no seed, so there is nothing to go on with.
+        RunError: the lineage has no seed, or has lost rows that others rest on: there is nothing to go on with.
     """
     try:
         before = replay(driver.lineage)
     except LookupError as error:
-        raise RunError(f"{driver.lineage.folder} ended before its seed was recorded: start a new run.") from error
+        damage = " ".join(driver.lineage.damage)
+        why = f"cannot go on without what is damaged. {damage}" if damage else "ended before its seed was recorded."
+        raise RunError(f"{driver.lineage.folder} {why} Start a new run, or restore the files from a backup.") from error
     _restore(driver, before)
     _note_start(driver)
     _found(driver, before.founder, before.islands)

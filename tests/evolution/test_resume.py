@@ -148,6 +148,16 @@ def test_children_of_a_seed_without_a_score_survive_kills_and_may_end_before_it(
     assert min(found.values()) > 3, found
 
 
+def test_a_run_that_has_lost_its_births_is_refused_with_the_damage(tmp_path: Path) -> None:
+    live(tmp_path, None, start=True)
+    for part in (tmp_path / "lineage" / "variants").iterdir():
+        part.write_bytes(b"x" * part.stat().st_size)
+    with LineageStore.open(tmp_path) as store:
+        driver = Driver(CONFIG, ScriptedCluster(), store, Origin(RUN))
+        with pytest.raises(RunError, match=r"cannot go on without what is damaged\. .*part-.*parquet"):
+            driver.resume()
+
+
 class OneByOne(ScriptedCluster):
     """Has one event at a time, so that each is committed."""
 

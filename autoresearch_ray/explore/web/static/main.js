@@ -109,14 +109,17 @@ addEventListener("keydown", (event) => {
 $("help").addEventListener("click", (event) => event.target === $("help") && $("help").close());
 
 let waiting = null;
+let told = null; // the last news: a page that was hidden, or busy, catches up with it
 
-async function news(told) {
+const grew = () => told.version !== shared.run.version || told.live !== shared.run.live;
+
+function news(latest) {
+  told = latest;
   shared.now = told.now;
-  const grown = told.version !== shared.run.version || told.live !== shared.run.live;
-  if (waiting) return;
+  if (waiting || document.hidden) return;
   waiting = setTimeout(async () => {
     waiting = null;
-    if (document.hidden) return;
+    const grown = grew();
     try {
       if (grown) shared.run = await get("/api/run");
       drawTop();
@@ -124,8 +127,10 @@ async function news(told) {
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
     }
-  }, grown ? 400 : 100);
+  }, grew() ? 400 : 100);
 }
+
+document.addEventListener("visibilitychange", () => told && news(told));
 
 state.applyTheme();
 state.onChange(() => {

@@ -21,7 +21,7 @@ help:  ## say what there is
 
 $(VENV)/.installed: requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "Installing the pinned packages into $(VENV) (a minute or two, once)"
+	@echo "Installing the pinned packages into $(VENV): minutes, once, since torch is large"
 	@$(PIP) -r requirements.txt
 	@$(PIP) --no-deps --editable .
 	@touch $@

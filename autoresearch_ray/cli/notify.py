@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import math
-import urllib.error
 import urllib.request
 from concurrent.futures import Future, ThreadPoolExecutor
+from http.client import HTTPException
 
 from autoresearch_ray.evolution.driver import Driver
 
@@ -78,9 +78,9 @@ class Teller:
 
 def _post(url: str, message: dict[str, str]) -> str | None:
     body = json.dumps(message).encode()
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
     try:
+        request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}, method="POST")
         urllib.request.urlopen(request, timeout=_SECONDS).close()
-    except (urllib.error.URLError, OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:  # URLError is an OSError
         return f"notify: {url} could not be told of {message['event']!r} ({error})"
     return None

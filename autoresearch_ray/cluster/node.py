@@ -17,7 +17,7 @@ from pathlib import Path
 
 from autoresearch_ray.errors import AutoresearchError, DataError
 from autoresearch_ray.training.card import open_cards
-from autoresearch_ray.training.confinement import Confinement
+from autoresearch_ray.training.confinement import Confinement, machine_memory
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.launching import check_sandbox
 from autoresearch_ray.training.sandbox.promises import Promise
@@ -115,7 +115,7 @@ def _git() -> Finding:
 
 
 def _memory(question: Question) -> Finding:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    total = machine_memory()
     share = question.confinement.memory_bytes
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     says = f"{threads} CPU threads, {total / 2**30:.1f} GiB of memory, {share / 2**30:.1f} GiB for one variant"

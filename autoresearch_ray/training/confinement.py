@@ -5,6 +5,7 @@ Does not own the walls (sandbox/), which the launcher builds from it.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ ON_THE_GPU = "gpu_memory"
 NO_WALLS = ["may do what this user may: the walls are Linux's"]
 USABLE_MEMORY = 0.9
 """Of a machine's memory; the rest is the system's, Ray's and ours."""
+CONTAINERS_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where control groups of either version say what a container may have of its machine's memory."""
 LEAST_MEMORY = 1 << 30
 """Bytes: with less torch does not start."""
 
@@ -113,8 +116,16 @@ def share_of_memory(cpus: float, gpus: float) -> int:
         share = gpus / max(1, len(glob.glob("/dev/nvidia[0-9]*")))
     else:
         share = cpus / (os.cpu_count() or 1) if cpus else 1.0
+    return max(LEAST_MEMORY, int(USABLE_MEMORY * machine_memory() * min(1.0, share)))
+
+
+def machine_memory() -> int:
+    """Return the bytes of memory that this machine has, or that the container has in which we run."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(LEAST_MEMORY, int(USABLE_MEMORY * total * min(1.0, share)))
+    for limit in CONTAINERS_MEMORY:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: `max`, which is no limit
+            total = min(total, int(limit.read_text()))
+    return total
 
 
 def demand(promises: Sequence[Promise]) -> None:

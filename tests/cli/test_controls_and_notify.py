@@ -136,8 +136,9 @@ def test_models_that_are_down_are_told_once(driver: Driver, posts: tuple[str, li
     assert [post["event"] for post in got] == ["models_down", "end"]
 
 
-def test_a_url_that_does_not_answer_holds_nothing_up_and_is_reported(driver: Driver) -> None:
-    teller = Teller("http://127.0.0.1:9/")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://127.0.0.1:9/with a space", "http://[broken/"])
+def test_a_url_that_does_not_answer_holds_nothing_up_and_is_reported(driver: Driver, url: str) -> None:
+    teller = Teller(url)
     driver.watch = teller.look
     driver.run()
     failure = teller.end("mar5", "")

@@ -78,6 +78,7 @@ def test_where_there_are_no_walls_no_promise_holds(tmp_path: Path, monkeypatch: 
 
 
 def test_a_slots_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(confinement, "CONTAINERS_MEMORY", ())
     sizes = {"SC_PHYS_PAGES": 100 << 18, "SC_PAGE_SIZE": 4096}
     monkeypatch.setattr(os, "sysconf", sizes.__getitem__)
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
@@ -86,6 +87,16 @@ def test_a_slots_share_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert share_of_memory(1, 0) == int(0.9 * (25 << 30))
     assert share_of_memory(0.01, 0) == 1 << 30
     assert share_of_memory(8, 0.5) == int(0.9 * (25 << 30))
+
+
+@pytest.mark.parametrize(("limit", "bytes_"), [("max", 100 << 30), (f"{8 << 30}", 8 << 30), (f"{2**63}", 100 << 30)])
+def test_a_container_has_the_memory_that_it_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, bytes_: int
+) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 100 << 18, "SC_PAGE_SIZE": 4096}.__getitem__)
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    monkeypatch.setattr(confinement, "CONTAINERS_MEMORY", (tmp_path / "memory.max", tmp_path / "missing"))
+    assert confinement.machine_memory() == bytes_
 
 
 def test_a_flood_and_a_crowd_end_a_variant() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -254,20 +256,27 @@ def _next(summary: Summary) -> Text:
     name, best = plain(summary.run), (leader or "")[:7]
     text = Text("Look further\n", style="bold")
     storage = "" if summary.folder.parent == Path("runs") else f" --storage {summary.folder.parent}"
+    arr = _program()
     of_best = (
-        (f"arr lineage path {best} {name}{storage}", "each step to the champion, or the best guess"),
-        (f"arr lineage show {best} {name} --source{storage}", "everything about it"),
+        (f"{arr} lineage path {best} {name}{storage}", "each step to the champion, or the best guess"),
+        (f"{arr} lineage show {best} {name} --source{storage}", "everything about it"),
     )
     for command, what in (
-        (f"arr lineage tree {name}{storage}", "who descends from whom"),
+        (f"{arr} lineage tree {name}{storage}", "who descends from whom"),
         *(of_best if best else ()),
-        (f"arr confirm {name}{storage}", "the best five once more, on fresh seeds"),
+        (f"{arr} confirm {name}{storage}", "the best five once more, on fresh seeds"),
         (f"{summary.folder}/progress.png", "a picture of every experiment"),
     ):
         text.append(f"  {command:<36}", style="cyan")
         text.append(f"  {what}\n", style="")
     text.right_crop(1)
     return text
+
+
+def _program() -> str:
+    """Return `arr` as it is typed here: by its path where the shell would not find it, as after `make run`."""
+    beside = Path(sys.argv[0]).with_name("arr")
+    return "arr" if shutil.which("arr") or not beside.is_file() else str(beside)
 
 
 def _score(score: Score | None, metric: str) -> str:

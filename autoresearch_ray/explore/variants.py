@@ -123,10 +123,11 @@ def _facts(shown: dict[str, Any]) -> Table:
         say("reason", text.plain(shown["reason"]))
     say("val_bpb", _score(shown, digits=6))
     if shown["gain_against_seed"] is not None:
-        say("against the seed", _seed_gain(shown, digits=6))
+        say("against the seed", _with_error(_seed_gain(shown), shown["gain_against_seed_error"]))
     for parent in shown["parents"]:
         line = Text(f"{text.short(parent['variant_id'])} {_score(parent)}  change ")
-        line.append_text(text.gain_text(parent["gain"], parent["gain_error"], lower=parent["lower_is_better"]))
+        gain = text.gain_text(parent["gain"], parent["gain_error"], lower=parent["lower_is_better"])
+        line.append_text(_with_error(gain, parent["gain_error"]))
         say("parent", line.append(f"  {text.plain(parent['hypothesis'])}", style="dim"))
     when = shown["created_at"][:19].replace("T", " ")
     say("born", f"birth {shown['number']}, generation {shown['generation']}, island {shown['island']}, {when} UTC")
@@ -139,9 +140,9 @@ def _facts(shown: dict[str, Any]) -> Table:
     return facts
 
 
-def _seed_gain(shown: dict[str, Any], digits: int = 4) -> Text:
+def _seed_gain(shown: dict[str, Any]) -> Text:
     gain, error = shown["gain_against_seed"], shown["gain_against_seed_error"]
-    return text.gain_text(gain, error, digits, lower=shown["lower_is_better"])
+    return text.gain_text(gain, error, lower=shown["lower_is_better"])
 
 
 def _operator(shown: dict[str, Any]) -> str:
@@ -251,7 +252,7 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
 
 def draw_path(shown: dict[str, Any]) -> RenderableType:
     """Draw what `path` returned."""
-    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 15), ("so far ±", 15))
+    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 16), ("so far ±", 16))
     table.add_column("what changed", overflow="fold", ratio=1)
     for step in shown["steps"]:
         mark = "★" if step["champion"] else "◆" if step["confirmed"] else " "
@@ -307,7 +308,7 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
     """Draw what `best` returned."""
     if not shown["best"]:
         return Text(f"{text.plain(shown['run'])}: nothing has been scored yet")
-    table = _table(("", 2), ("variant", 9), ("val_bpb ± (runs)", 18), ("against seed", 12), ("operator", 10))
+    table = _table(("", 2), ("variant", 9), ("val_bpb ± (runs)", 18), ("against seed ±", 16), ("operator", 10))
     table.add_column("what changed", ratio=1)
     for place, entry in enumerate(shown["best"], start=1):
         mark = "★" if entry["champion"] else "◆" if entry["confirmed"] else " "
@@ -315,7 +316,7 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
             Text(str(place)),
             Text(f"{mark} {text.short(entry['variant_id'])}"),
             Text(_score(entry)),
-            _seed_gain(entry),
+            _with_error(_seed_gain(entry), entry["gain_against_seed_error"]),
             Text(entry["operator"], style="cyan"),
             Text(text.plain(entry["hypothesis"]), no_wrap=True, overflow="ellipsis"),
         )

@@ -136,6 +136,16 @@ def test_no_or_a_damaged_live_file(tmp_path: Path) -> None:
         snapshot.read(tmp_path)
 
 
+@pytest.mark.parametrize(("found", "typed"), [("/usr/bin/arr", "arr"), (None, "{folder}/arr")])
+def test_the_summarys_commands_can_be_typed_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: str | None, typed: str
+) -> None:
+    (tmp_path / "arr").touch()
+    monkeypatch.setattr("sys.argv", [str(tmp_path / "autoresearch-ray"), "run"])
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    assert summary._program() == typed.format(folder=tmp_path)
+
+
 def test_the_summary_names_the_best_its_way_and_its_change(watched: Watched) -> None:
     ended = summary.of(watched.folder)
     assert ended.best is not None

@@ -44,6 +44,17 @@ def test_a_champion_on_the_screen(lineage: Lineage, printed) -> None:
     assert "import torch" in shown
 
 
+def test_every_gain_has_its_error(lineage: Lineage, printed) -> None:
+    place = lineage.best(1)[0]
+    shown = variants.variant(lineage, place)
+    drawn = "\n".join(printed(variants.draw_variant(shown)))
+    assert f"±{shown['gain_against_seed_error']:.4f}" in drawn
+    assert f"±{shown['parents'][0]['gain_error']:.4f}" in drawn
+    best = variants.best(lineage)
+    listed = "\n".join(printed(variants.draw_best(best)))
+    assert f"±{best['best'][0]['gain_against_seed_error']:.4f}" in listed
+
+
 def test_a_failure_shows_its_reason_and_the_end_of_its_log(lineage: Lineage, printed) -> None:
     position = of_kind(lineage, "status", "crashed")
     shown = "\n".join(printed(variants.draw_variant(variants.variant(lineage, position)), width=120))

@@ -53,6 +53,18 @@ def allocate(name: str, size: int) -> int:
     return descriptor
 
 
+def open_apart(descriptor: int) -> int:
+    """Return a new descriptor of the same memory that shares no state with this one, for the untrusted side.
+
+    Copies of a descriptor share the flags of one open file: with O_APPEND, set at the other side, what is written here
+    would go to the end. Where the system has no names for open files it is a copy all the same.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return os.dup(descriptor)
+
+
 def write(descriptor: int, content: memoryview, offset: int) -> None:
     """Copy `content` (contiguous) into the memory at `offset` bytes."""
     content = content.cast("B")

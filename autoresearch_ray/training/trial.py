@@ -143,12 +143,16 @@ class Trial(Attempt[Crew]):
         self._logits_memory = self._keep(
             self._crew.allocate_logits(size) if on_gpu else memory.allocate("logits", size)
         )
-        descriptors = [self._their_log, self._their_channel.fileno(), self._data_memory, self._logits_memory]
+        shared = [self._data_memory] if on_gpu else [self._data_memory, self._logits_memory]
+        theirs = [memory.open_apart(descriptor) for descriptor in shared]
+        memories = [*theirs, self._logits_memory] if on_gpu else theirs
+        descriptors = [self._their_log, self._their_channel.fileno(), *memories]
         try:
             self._crew.fork_variant(self._scratch, variant_environment(self._settings, self._scratch), descriptors)
         finally:
             self._their_channel.close()
-            os.close(self._their_log)
+            for descriptor in (self._their_log, *theirs):
+                os.close(descriptor)
         self._crew.ask_scorer({"op": "plan", "logits_bytes": size, "holdout": self._holdout})
 
     def _step(self, timeout: float) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import tempfile
@@ -61,6 +62,17 @@ def test_shared_memory_holds_what_was_written() -> None:
     memory.read(descriptor, back.data, 100)
     os.close(descriptor)
     np.testing.assert_array_equal(back, rows)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files have no names here")
+def test_flags_that_a_variant_sets_are_its_own() -> None:
+    descriptor = memory.allocate("test", 4096)
+    theirs = memory.open_apart(descriptor)
+    fcntl.fcntl(theirs, fcntl.F_SETFL, os.O_APPEND)
+    memory.write(descriptor, memoryview(b"rows"), 8)
+    assert os.pread(theirs, 4, 8) == b"rows"
+    os.close(theirs)
+    os.close(descriptor)
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd here")

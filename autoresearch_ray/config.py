@@ -167,8 +167,8 @@ class Config(Section):
     at a stall, when the language models do not answer any more, and at the end."""
 
     train_seconds: float = Field(300.0, gt=0, le=86400)
-    """Training budget of one experiment, on its own clock: exclusive-equivalent GPU seconds, or CPU seconds divided by
-    `num_cpus`."""
+    """Training budget of one experiment, on its own clock: CPU seconds divided by `num_cpus`, or wall-clock seconds on
+    a GPU, of which neighbours that share it take their part."""
     startup_seconds: float = Field(300.0, gt=0)
     """Wall-clock allowance from the start to the first batch; compilation belongs here."""
     scoring_seconds: float = Field(300.0, gt=0)

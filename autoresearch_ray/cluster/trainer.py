@@ -96,10 +96,10 @@ class ScoringTrainer(Trainer):
 
     @property
     def class_name(self) -> str:
-        """The device, the budget, the versions of torch and prepare.py, and the data."""
+        """The device and the share of it, the budget, the versions of torch and prepare.py, and the data."""
         torch = importlib.metadata.version("torch")
         prepare = hashlib.sha256(self.prepare_source.encode()).hexdigest()[:8]
-        device = "cuda" if self.device == "cuda" else f"cpu {platform.machine()} x{self.threads}"
+        device = _device_class(self.device, self.threads, self.sandbox.slot_gpus)
         return f"{device}, {self.train_seconds:g} s, torch {torch}, data {self.data_hash[:8]}, prepare {prepare}"
 
     def start(self) -> Supervisor:
@@ -147,15 +147,22 @@ class ReportingTrainer(Trainer):
 
     @property
     def class_name(self) -> str:
-        """The device, the budget, what is reported, and what surrounds the evolved file."""
+        """The device and the share of it, the budget, what is reported, and what surrounds the evolved file."""
         settings = self.settings
-        device = "cuda" if settings.device == "cuda" else f"cpu {platform.machine()} x{settings.threads}"
+        device = _device_class(settings.device, settings.threads, settings.sandbox.slot_gpus)
         return f"{device}, {settings.train_seconds:g} s, {settings.metric} as reported, program {self.data_hash[:8]}"
 
     def start(self) -> ReportedSupervisor:
         """Return a supervisor for this node (Raises DataError: what may be read is not there)."""
         _check_readable(self.settings.readable)
         return ReportedSupervisor(self.settings)
+
+
+def _device_class(device: Literal["cpu", "cuda"], threads: int, gpus: float) -> str:
+    """Return what of a slot decides how far a training gets; neighbours on a GPU take their part of every second."""
+    if device == "cpu":
+        return f"cpu {platform.machine()} x{threads}"
+    return f"cuda x{gpus:g}" if 0 < gpus < 1 else "cuda"
 
 
 def trainer_of(config: Config) -> Trainer:

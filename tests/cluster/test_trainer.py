@@ -45,6 +45,11 @@ def test_the_limits_are_those_of_the_configuration(program: Path) -> None:
     assert trainer.settings.train_seconds == 2.0
 
 
+def test_each_share_of_a_gpu_is_a_class_of_its_own(program: Path) -> None:
+    classes = [trainer_of(configured(program, f"num_gpus={share}")).class_name for share in (1.0, 0.5, 0.25)]
+    assert [name.partition(",")[0] for name in classes] == ["cuda", "cuda x0.5", "cuda x0.25"]
+
+
 def test_scores_are_compared_within_one_surrounding_only(program: Path) -> None:
     first = trainer_of(configured(program))
     (program / "solve.py").write_text("another first variant")

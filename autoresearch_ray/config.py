@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from autoresearch_ray.errors import ConfigError
+from autoresearch_ray.errors import ConfigError, why
 from autoresearch_ray.operator_config import LlmConfig as LlmConfig
 from autoresearch_ray.operator_config import ModelConfig as ModelConfig
 from autoresearch_ray.operator_config import OperatorConfig as OperatorConfig
@@ -97,6 +97,9 @@ class Config(Section):
     seed_model: Path = Path("seed_model")
     """A folder with train.py (the first variant) and prepare.py (fixed). With `metric: reported`, any folder: each
     experiment runs in a copy of its small files, folders that begin with a dot left out."""
+    carry_from: str | None = None
+    """Another run (a name in `storage`, a folder or a URI) whose population, ideas, noise and operator statistics this
+    one begins with, as `run --from RUN` sets it; scores only if the classes agree. Null begins with the seed alone."""
     metric: MetricConfig = MetricConfig()
     evolved_file: str = Field("train.py", min_length=1)
     """`reported` only: the file that is evolved, relative to `seed_model`. Its present text is the first variant."""
@@ -305,7 +308,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such configuration file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}).") from error
+        raise ConfigError(f"{path}: cannot be read ({why(error)}).") from error
     values = _parse(text, str(path))
     if values is None:
         return {}

@@ -23,6 +23,11 @@ class AutoresearchError(Exception):
     exit_code = 1
 
 
+def why(error: OSError | UnicodeError) -> str:
+    """Return what an operating system or a decoder objects to, without the path, which the sentence around it names."""
+    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+
+
 class UsageError(AutoresearchError):
     """Something the user can mend before anything is spent."""
 

@@ -41,6 +41,8 @@ class Purpose(str, Enum):
     """For a title: challenger and incumbent, each under fresh seeds."""
     CONFIRMATION = "confirmation"
     """After the run, on a person's order."""
+    CARRIED = "carried"
+    """Trained in another run of the same class, and taken over from it; this run spent nothing on it."""
 
 
 class Operator(str, Enum):
@@ -58,6 +60,8 @@ class Operator(str, Enum):
     """One parent, which crashed early; a language model mends it with the traceback before it."""
     PERSON = "person"
     """Written by a person and put into a running search, as a child of the seed."""
+    CARRIED = "carried"
+    """Taken over from another run: with its parents and scores where these count here, else as a child of the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,8 @@ class Variant:
     usage: Usage = field(default_factory=Usage)
     step_size: float | None = None
     """The self-adapted standard deviation of parameter steps (log scale) that its children inherit; None is unset."""
+    carried_from: str | None = None
+    """`RUN/VARIANT_ID` of the variant of another run that this one is; None for what was born here."""
 
     @property
     def variant_id(self) -> str:
@@ -120,6 +126,8 @@ class Experiment:
     holdout: bool = False
     """The holdout rows are scored too; for champions and their challengers, never for selection."""
     purpose: Purpose = Purpose.BIRTH
+    carried_from: str | None = None
+    """`RUN/EXPERIMENT_ID` of the training in another run that this one is; None for what was trained here."""
 
 
 @dataclass(frozen=True, slots=True)

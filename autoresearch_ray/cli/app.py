@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.text import Text
@@ -16,7 +16,7 @@ from autoresearch_ray.cli import lineage as lineage_commands
 from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import AutoresearchError, UsageError
+from autoresearch_ray.errors import AutoresearchError, UsageError, why
 from autoresearch_ray.explore import live, snapshot
 from autoresearch_ray.lineage import query
 from autoresearch_ray.training import preflight
@@ -72,7 +72,8 @@ def run(
         list[str] | None, typer.Option("--model", help="A language model, as LiteLLM names it; again for more.")
     ] = None,
     origin: Annotated[
-        str | None, typer.Option("--from", metavar="RUN:ID", help="Start from another run's variant, as nov24:best.")
+        str | None,
+        typer.Option("--from", metavar="RUN[:ID]", help="Carry another run on; with an ID start from that variant."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be spent at most.")] = False,
     as_json: Json = False,
@@ -83,7 +84,7 @@ def run(
     direct |= {"llm.models": [{"name": each} for each in model]} if model else {}
     settings = configuration.load(config, override or (), direct)
     if origin is not None:
-        direct |= {"seed_model": str(starting.seed_folder(settings, origin))}
+        direct |= starting.started_from(settings, origin)
         settings = configuration.load(config, override or (), direct)
     if dry_run:
         planned = planning.budget(settings)
@@ -230,7 +231,7 @@ def read_source(file: Path, config: Config) -> str:
     try:
         source = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: cannot be read ({error}).") from error
+        raise UsageError(f"{file}: cannot be read ({why(error)}).") from error
     inspect = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")
     reason = inspect(source).refusal
     if reason:
@@ -252,7 +253,32 @@ def _exit(code: int) -> None:
 def main() -> None:
     """Run the command line; every error raised on purpose becomes a sentence and its exit code."""
     try:
-        app()
+        code = typer.main.get_command(app).main(standalone_mode=False)
+    except typer.Abort:
+        sys.exit(130)
+    except _Misused as error:
+        _refuse(_sentence(error), 2)
     except AutoresearchError as error:
-        errors.print(Text(f"error: {error}", style="red"), soft_wrap=True)
-        sys.exit(error.exit_code)
+        _refuse(str(error), error.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+_Misused = cast(type[Exception], typer.BadParameter.__mro__[1])
+"""What typer raises for any command line it cannot use; it exports the subclass only."""
+
+
+def _sentence(error: Any) -> str:
+    """Return what is wrong with a command line, and whose help says more; a command without a choice gets its help."""
+    context = error.ctx
+    if context is None:
+        return str(error.format_message())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        console.print(context.get_help(), markup=False)
+        return f"name one of the commands of {context.command_path}."
+    said = error.format_message().replace("Value error, ", "").rstrip(".")
+    return f"{said}; {context.command_path} --help lists what there is."
+
+
+def _refuse(sentence: str, code: int) -> NoReturn:
+    errors.print(Text(f"error: {sentence}", style="red"), soft_wrap=True)
+    sys.exit(code)

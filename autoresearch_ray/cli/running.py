@@ -17,16 +17,17 @@ from typing import Any
 from rich.live import Live
 
 from autoresearch_ray import config as configuration
-from autoresearch_ray.cli import sandboxing
+from autoresearch_ray.cli import carrying, sandboxing
 from autoresearch_ray.cli.controls import Controls, forget_stops
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster, Slot
 from autoresearch_ray.cluster.trainer import ScoringTrainer, trainer_of
 from autoresearch_ray.config import Config
-from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError
+from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError, why
 from autoresearch_ray.evolution.breeding import facts_of
 from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.inheritance import Inheritance
 from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.explore import live, snapshot, summary
@@ -45,7 +46,7 @@ _PROJECT_SECONDS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FIXED = (
     "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
-    "seed_replicates", "metric", "evolved_file", "command", "readable", "limits",
+    "seed_replicates", "carry_from", "metric", "evolved_file", "command", "readable", "limits",
 )  # fmt: skip
 """Keys that make a run what it is: another value would mean another class, or other births."""
 
@@ -59,7 +60,7 @@ def run(config: Config, as_json: bool) -> int:
     source = _seed_source(config)
     _read_program(config.program)
     folder = _new_folder(config)
-    return _drive(config, folder, lambda driver: driver.begin(source), as_json)
+    return _drive(config, folder, lambda driver, left: carrying.begin(driver, source, left), as_json)
 
 
 def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json: bool) -> int:
@@ -81,9 +82,9 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
     config = configuration.load(folder / "config.yaml", [*overrides, *extra])
     _read_program(config.program)
 
-    def begin(driver: Driver) -> None:
+    def begin(driver: Driver, inherited: Inheritance | None) -> None:
         if driver.lineage.sequence < 0:  # killed before there was anything, as while Ray started
-            driver.begin(_seed_source(config))
+            carrying.begin(driver, _seed_source(config), carrying.inherited(config, driver.origin))
         else:
             driver.resume()
         if "population_size" in keys.values():
@@ -92,7 +93,7 @@ def resume(folder: Path, overrides: Sequence[str], address: str | None, as_json:
     return _drive(config, folder, begin, as_json)
 
 
-def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_json: bool) -> int:
+def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | None], None], as_json: bool) -> int:
     keys = credentials.take(os.environ)  # before anything is started that would inherit them
     trainer = trainer_of(config)
     sandboxing.check(trainer)
@@ -100,6 +101,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
         console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
     origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
+    inherited = None if folder.exists() else carrying.inherited(config, origin)
     with _opened(folder, config) as lineage:
         forget_stops(folder)
         same_class(lineage, origin)
@@ -121,7 +123,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver], None], as_jso
             )
             if config.operator.kind == "inbox" and not as_json:
                 console.print(f"Requests are in {config.operator.folder or folder / 'inbox'}", markup=False)
-            _evolve(driver, cluster, begin, folder, as_json)
+            _evolve(driver, cluster, lambda driver: begin(driver, inherited), folder, as_json)
             interrupted = driver.stop is not None and driver.stop.kind == "interrupted"
     ended = summary.of(folder)
     from autoresearch_ray.explore import report  # matplotlib takes half a second
@@ -354,7 +356,7 @@ def _seed_source(config: Config) -> str:
     except FileNotFoundError:
         raise SeedError(f"{path}: there is no such file; seed_model must name a folder with it.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise SeedError(f"{path}: cannot be read ({error}).") from error
+        raise SeedError(f"{path}: cannot be read ({why(error)}).") from error
     reason = preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored")(source).refusal
     if reason:
         raise SeedError(f"{path} cannot be trained: {reason}.")
@@ -369,7 +371,9 @@ def _read_program(path: Path) -> None:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error}); name a direction with --set program=FILE.") from error
+        raise ConfigError(
+            f"{path}: cannot be read ({why(error)}); name a direction with --set program=FILE."
+        ) from error
     if not text.strip():
         raise ConfigError(f"{path} is empty: write down what the search should try, or --set program=FILE.")
 

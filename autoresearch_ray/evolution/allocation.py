@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import statistics
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,16 @@ class Allocation:
             return
         self._recent.append(gain)
         self.tallies[operator].credit += min(gain / statistics.median(self._recent), _LARGEST)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all that has been taken in as plain JSON values, for `restore` in another run."""
+        tallies = {operator.value: asdict(tally) for operator, tally in self.tallies.items()}
+        return {"tallies": tallies, "gains": list(self._recent)}
+
+    def restore(self, recorded: Mapping[str, Any]) -> None:
+        """Take over what `recorded` returned; what was taken in before is forgotten."""
+        self.tallies |= {Operator(name): Tally(**values) for name, values in recorded["tallies"].items()}
+        self._recent = deque(recorded["gains"], _GAINS)
 
     def choose(self, operators: Sequence[Operator], rng: np.random.Generator, experiments_a_dollar: float) -> Operator:
         """Return the operator of the next birth.

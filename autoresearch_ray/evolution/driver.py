@@ -29,6 +29,7 @@ from autoresearch_ray.evolution.cluster import (
     Proposed,
 )
 from autoresearch_ray.evolution.flight import Ended, Running, made, seed_error
+from autoresearch_ray.evolution.inheritance import Inheritance
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.memory import Memory
 from autoresearch_ray.evolution.pacing import (
@@ -160,9 +161,9 @@ class Driver:
         """Return what a variant tried, of one that has a score."""
         return self.memory.recall(number).hypothesis
 
-    def begin(self, source: str) -> None:
-        """Start a new search from a seed (Raises SeedError: it cannot be trained)."""
-        opening.begin(self, source)
+    def begin(self, source: str, inherited: Inheritance | None = None) -> None:
+        """Start a new search from a seed, with what another run leaves (Raises SeedError: it cannot be trained)."""
+        opening.begin(self, source, inherited)
 
     def resume(self) -> None:
         """Go on with a search where its last driver left it (Raises RunError: the lineage has no seed)."""

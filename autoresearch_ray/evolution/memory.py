@@ -6,12 +6,14 @@ Owns two bounded lists in front of the lineage. Does not own standings (state.py
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Mapping
+from typing import Any
 
 from autoresearch_ray.evolution.state import State
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators.request import Idea
-from autoresearch_ray.variant import Variant
+from autoresearch_ray.variant import Status, Variant
 
 SOURCES = 16 << 20
 """Characters of sources that are kept; an ancestor used longer ago than that is read from the lineage."""
@@ -76,3 +78,26 @@ class Memory:
         if number not in self._variants:
             self.keep(schema.variant_of(self._lineage.fetch("variants", self._state.sequence(number))))
         return self._variants[number]
+
+
+def idea_record(idea: Idea) -> dict[str, Any]:
+    """Return an idea as plain JSON values, without the log of what crashed."""
+    return {
+        "variant_id": idea.variant_id,
+        "hypothesis": idea.hypothesis,
+        "status": idea.status.value,
+        "gain": idea.gain,
+        "error": idea.error,
+        "reason": idea.reason,
+        "parents": list(idea.parents),
+        "island": idea.island,
+        "model": idea.model,
+    }
+
+
+def ideas_of(details: Mapping[str, Any]) -> tuple[Idea, ...]:
+    """Return the ideas in the details of an event `carried`, oldest first."""
+    return tuple(
+        Idea(**{**record, "status": Status(record["status"]), "parents": tuple(record["parents"])})
+        for record in details["ideas"]
+    )

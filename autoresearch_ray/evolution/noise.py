@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 RELATIVE_SIGMA = 0.0005 / 0.9979
 """The noise assumed before there are replicates, as a part of the score: autoresearch's on an H100 (another seed moved
@@ -144,6 +145,26 @@ class NoiseEstimator:
         """Take in the first score of a child, with what was believed of its parent."""
         self._differences.append(score - parent.mean)
         self._uncertain.append(parent.sd**2)
+        self._estimate = None
+
+    def recorded(self) -> dict[str, Any]:
+        """Return all that has been observed as plain JSON values, for `restore` in another run of the same class."""
+        return {
+            "variants": [[name, count, mean] for name, (count, mean) in self._variants.items()],
+            "recent": list(self._recent),
+            "differences": list(self._differences),
+            "uncertain": list(self._uncertain),
+            "squares": self._squares,
+            "freedom": self._freedom,
+        }
+
+    def restore(self, recorded: Mapping[str, Any]) -> None:
+        """Take over what `recorded` returned; what was observed before is forgotten."""
+        self._variants = OrderedDict((name, (count, mean)) for name, count, mean in recorded["variants"])
+        self._recent = deque(recorded["recent"], _WINDOW)
+        self._differences = deque(recorded["differences"], _WINDOW)
+        self._uncertain = deque(recorded["uncertain"], _WINDOW)
+        self._squares, self._freedom = recorded["squares"], recorded["freedom"]
         self._estimate = None
 
     @property

@@ -77,6 +77,21 @@ class Records:
         if status in (Status.REJECTED, Status.OPERATOR_FAILED):
             self._note(variant, status, reason, None)
 
+    def carried(self, variant: Variant, parents: tuple[int, ...], identity: str | None) -> None:
+        """Write the row of a variant that was scored in another run of the same class; its trainings follow."""
+        self._state.conceived(variant.birth.number, parents, identity or "")
+        self.trials.begun(variant.birth.number, variant.source)
+        row = schema.variant_row(self._origin, variant, Status.COMPLETED, ast_hash=identity)
+        self._state.born(variant.birth, Status.COMPLETED, self._lineage.append("variants", row))
+        self.trials.ended(variant.birth.number, Status.COMPLETED)
+
+    def carried_training(self, variant: Variant, experiment: Experiment, result: Result) -> None:
+        """Write the row of a training in another run; nobody here waited for it, and it is no news to later prompts."""
+        self._lineage.append("experiments", schema.experiment_row(self._origin, experiment, result))
+        self._state.measured(variant, result, experiment.purpose)
+        self.trials.scored(variant.birth.number)
+        self._memory.draw(variant.birth.number, result.curve)
+
     def measured(self, variant: Variant, experiment: Experiment, result: Result) -> tuple[float, ...] | None:
         """Write the row of an experiment; return all scores of the variant if this one added one."""
         self._lineage.append("experiments", schema.experiment_row(self._origin, experiment, result))

@@ -6,21 +6,25 @@ Owns the fold over stored rows. Does not own what a row means to the standings (
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
+from typing import Protocol
 
 from autoresearch_ray.evolution.challenge import verdict_of
 from autoresearch_ray.evolution.flight import Trainings
 from autoresearch_ray.evolution.island import Island, Member
+from autoresearch_ray.evolution.memory import ideas_of
 from autoresearch_ray.evolution.state import State, homes
 from autoresearch_ray.evolution.trials import WINDOW
 from autoresearch_ray.ledger import Spent
 from autoresearch_ray.lineage import schema
-from autoresearch_ray.lineage.schema import Row
+from autoresearch_ray.lineage.schema import Row, TableName
 from autoresearch_ray.lineage.snapshot import fetch
-from autoresearch_ray.lineage.store import LineageStore
-from autoresearch_ray.variant import Purpose, Status, Usage, Variant
+from autoresearch_ray.lineage.store import Recorded
+from autoresearch_ray.operators.request import Idea
+from autoresearch_ray.variant import Birth, Purpose, Status, Usage, Variant
 
 
 @dataclass
@@ -40,13 +44,34 @@ class Replayed:
     """The number of every birth that has ended, and of the seed, by variant id."""
     notes: tuple[str, int]
     """Those of the last reflection, and the number of the birth before which it was."""
+    ideas: tuple[Idea, ...]
+    """Those that were taken over from another run, oldest first."""
+    carried: frozenset[int]
+    """Numbers of the births that came from another run with their scores: this run spent nothing on them."""
     recent: list[tuple[Variant, Status]]
     """The latest births that were trained, with their sources."""
     trainings: Trainings
     """Those so far of the seed and of each variant that has not ended."""
 
 
-def replay(lineage: LineageStore) -> Replayed:
+class Rows(Protocol):
+    """What a fold reads: the driver's own store, or the archive of another run."""
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+
+    def open_births(self) -> tuple[Birth, ...]:
+        """Return the births that have no row yet."""
+
+    def open_proposals(self) -> tuple[Variant, ...]:
+        """Return the variants that were proposed but have no row yet."""
+
+    def replay(self, tables: Collection[TableName]) -> Iterator[Recorded]:
+        """Yield every row of some tables in the order of `sequence`, without bulky columns."""
+
+
+def replay(lineage: Rows) -> Replayed:
     """Fold everything committed. Sources are read for the members that are left, not for everything ever born.
 
     Raises:
@@ -64,7 +89,7 @@ class _Fold:
     Parents' rows stand before their children's, but for the seed: it breeds at once, and a child may end before it.
     """
 
-    def __init__(self, lineage: LineageStore, replicated: Collection[str]) -> None:
+    def __init__(self, lineage: Rows, replicated: Collection[str]) -> None:
         self._lineage = lineage
         self._replicated = replicated
         self._open = {variant.variant_id: variant for variant in lineage.open_proposals()}
@@ -77,6 +102,8 @@ class _Fold:
         self._islands: list[Island] = []
         self._trainings = Trainings()
         self._notes = ("", 0)
+        self._ideas: tuple[Idea, ...] = ()
+        self._carried: set[int] = set()
         self._recent: deque[tuple[Variant, Status]] = deque(maxlen=WINDOW)
         self._spent = Spent()
         self._sitting: datetime | None = None
@@ -104,11 +131,13 @@ class _Fold:
             founder=self._founder,
             islands=self._members(),
             capacities=self._capacities,
-            spent=replace(self._spent, births=len(numbers - {0}), hours=self._seconds / 3600),
+            spent=replace(self._spent, births=len(numbers - self._carried - {0}), hours=self._seconds / 3600),
             next_number=max(numbers, default=0) + 1,
             numbers=self._numbers,
             recent=self._with_sources(),
             notes=self._notes,
+            ideas=self._ideas,
+            carried=frozenset(self._carried),
             trainings=self._trainings,
         )
 
@@ -131,9 +160,12 @@ class _Fold:
     def _measured(self, row: Row) -> None:
         self._seen(row["ended_at"])
         lost, name = row["status"] == Status.LOST.value, row["variant_id"]
+        purpose = Purpose(row.get("purpose") or Purpose.BIRTH)
+        if purpose is Purpose.CARRIED:
+            self._carried.add(self._numbers[name])
         self._spent = replace(
             self._spent,
-            experiments=self._spent.experiments + (not lost),
+            experiments=self._spent.experiments + (not lost and purpose is not Purpose.CARRIED),
             train_seconds=self._spent.train_seconds + row["train_seconds"],
             slot_seconds=self._spent.slot_seconds + row["wall_seconds"],
         )
@@ -145,7 +177,7 @@ class _Fold:
             self._state.experiments[result.status] += 1
             self._state.purposes[Purpose.BIRTH] += not lost
             return
-        scores = self._state.measured(variant, result, Purpose(row.get("purpose") or Purpose.BIRTH))
+        scores = self._state.measured(variant, result, purpose)
         if scores:
             for island in homes(variant.birth, len(self._islands)):
                 self._islands[island].absorb(self._state.member(variant), self._state.noise.estimate())
@@ -159,6 +191,9 @@ class _Fold:
                 self._state.goal = details["goal"]
                 self._capacities = details["capacities"]
                 self._islands = [Island(capacity, [self._founder]) for capacity in self._capacities]
+        elif row["kind"] == "carried":
+            self._state.inherit(details["noise"], details["operators"])
+            self._ideas, self._notes = ideas_of(details), (details["notes"], 0)
         elif row["kind"] == "migration":
             for variant in self._migrants(details["variants"]):
                 self._islands[details["target"]].absorb(self._state.member(variant), self._state.noise.estimate())
@@ -224,13 +259,13 @@ class _Fold:
             self._seconds += (self._last - self._sitting).total_seconds()
 
 
-def _replicated(lineage: LineageStore) -> set[str]:
+def _replicated(lineage: Rows) -> set[str]:
     """Return the ids of the variants that were trained again after their first score."""
     rows = (recorded.row for recorded in lineage.replay(["experiments"]))
     return {row["variant_id"] for row in rows if row.get("purpose") not in (None, Purpose.BIRTH.value)}
 
 
-def _seed(lineage: LineageStore) -> Variant:
+def _seed(lineage: Rows) -> Variant:
     """Return the seed, which may still be in flight (Raises LookupError)."""
     for variant in lineage.open_proposals():
         if variant.birth.number == 0:

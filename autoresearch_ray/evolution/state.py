@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from autoresearch_ray.evolution.allocation import Allocation
 from autoresearch_ray.evolution.ancestry import Ancestry
@@ -120,8 +120,12 @@ class State:
         return self._sequences[number]
 
     def measured(self, variant: Variant, result: Result, purpose: Purpose = Purpose.BIRTH) -> tuple[float, ...] | None:
-        """Take in an experiment's row; return all scores of the variant if this one added one."""
-        self.experiments[result.status] += 1
+        """Take in an experiment's row; return all scores of the variant if this one added one.
+
+        What was carried over counts as nobody's training here, and noise and operators have been told of it: `inherit`.
+        """
+        carried = purpose is Purpose.CARRIED
+        self.experiments[result.status] += not carried
         if result.status is not Status.LOST:
             self.purposes[purpose] += 1
         if purpose is Purpose.CHALLENGE:
@@ -135,13 +139,21 @@ class State:
         if len(scores) > 1:
             self._replicates[number] = scores
         else:
-            self._first(variant.birth, cost)
-        self.noise.observe(variant.variant_id, cost)
+            self._first(variant.birth, cost, learn=not carried)
+        if not carried:
+            self.noise.observe(variant.variant_id, cost)
         self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores, self.prior(number)))
         return scores
 
-    def _first(self, birth: Birth, cost: float) -> None:
-        """Take in a first score: what was to be expected of it, and what it says of children in general."""
+    def inherit(self, noise: Mapping[str, Any] | None, operators: Mapping[str, Any] | None) -> None:
+        """Take over what another run has learned of its noise and its operators, as their `recorded` gave it."""
+        if noise is not None:
+            self.noise.restore(noise)
+        if operators is not None:
+            self.allocation.restore(operators)
+
+    def _first(self, birth: Birth, cost: float, *, learn: bool) -> None:
+        """Take in a first score: what was to be expected of it, and, to `learn`, what it says of other children."""
         number = birth.number
         for column, filler in ((self._first_scores, math.nan), (self._prior_means, math.nan)):
             column.extend(filler for _ in range(len(column), number + 1))
@@ -154,6 +166,8 @@ class State:
         prior = self.noise.estimate().prior(parent)
         if prior is not None:
             self._prior_means[number], self._prior_variances[number] = prior.mean, prior.variance
+        if not learn:
+            return
         self.noise.inherit(parent, cost)
         self.allocation.gained(birth.operator, parent.mean - self.noise.estimate().expected([cost], prior))
 

@@ -147,9 +147,14 @@ def _verdict(lineage: Lineage, leader: int) -> Markup:
     return element(
         "p",
         f"Confirmed as champion on {row['confirmed_at']:%Y-%m-%d %H:%M} UTC with P(better) {row['p_better']:.3f}; "
-        f"its mean is {row['posterior_mean']:.4f} ±{row['posterior_sd']:.4f}.{_fresh(row)}",
+        f"its mean is {row['posterior_mean']:.4f} ±{row['posterior_sd']:.4f}{_count(row)}.{_fresh(row)}",
         class_="good",
     )
+
+
+def _count(row: Row) -> str:
+    trainings = row.get("trainings")
+    return f" over {trainings} trainings on fresh seeds" if trainings else ""
 
 
 def _fresh(row: Row) -> str:

@@ -55,7 +55,9 @@ def _figures(lineage: Lineage) -> Markup:
     usd = sum(amount or 0.0 for amount in lineage.column("llm_usd"))
     wall = float(np.nansum(lineage.tables.experiments["wall_seconds"].to_numpy()))
     shown: list[tuple[str, object]] = [("births", f"{len(lineage):,}"), ("scored", f"{statuses['completed']:,}")]
-    shown.append(("experiments", f"{len(lineage.tables.experiments):,}"))
+    shown.append(("experiments", f"{lineage.trainings:,}"))
+    if lineage.carried:
+        shown.append(("carried over", f"{lineage.carried:,}"))
     if lineage.leader is not None:
         shown.insert(
             0, ("champion" if lineage.champion is not None else "best, unconfirmed", _score(lineage.leader, lineage))
@@ -203,12 +205,13 @@ def _best(lineage: Lineage) -> list[Markup]:
             element("code", text.short(entry["variant_id"])),
             text.plain(entry["operator"]),
             _score(lineage.find(entry["variant_id"]), lineage),
+            "champion" if entry["champion"] else "was champion" if entry["confirmed"] else "unconfirmed",
             text.plain(entry["hypothesis"]),
         ]
         for entry in variants.best(lineage, MOST_ROWS)["best"]
     ]
     return (
-        [element("h2", "The best"), table(("variant", "by", "score ± (trainings)", "what changed"), rows)]
+        [element("h2", "The best"), table(("variant", "by", "score ± (trainings)", "", "what changed"), rows)]
         if rows
         else []
     )

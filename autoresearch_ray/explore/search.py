@@ -47,7 +47,7 @@ def draw(shown: dict[str, Any]) -> RenderableType:
     if not shown["births"]:
         return Text(f"{text.plain(shown['run'])}: no birth says {text.plain(shown['words'])!r}")
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for name, width in (("variant", 7), ("score or status", 18), ("change", 9)):
+    for name, width in (("variant", 7), ("score or status", 18), ("change ±", 16)):
         table.add_column(name, width=width, no_wrap=True, overflow="ellipsis")
     table.add_column("what changed, and why it failed", overflow="fold", ratio=1)
     for birth in shown["births"]:
@@ -57,7 +57,7 @@ def draw(shown: dict[str, Any]) -> RenderableType:
         what = Text(text.plain(birth["hypothesis"]))
         if birth["reason"]:
             what.append(f"  {text.plain(birth['reason'])}", style="dim")
-        gain = text.gain_text(birth["gain"], birth["gain_error"], lower=birth["lower_is_better"])
+        gain = text.gain_and_error(birth["gain"], birth["gain_error"], lower=birth["lower_is_better"])
         table.add_row(text.short(birth["variant_id"]), Text(score), gain, what)
     last = shown["skipped"] + len(shown["births"])
     more = f"; --skip {last} shows the next" if last < shown["found"] else ""

@@ -23,6 +23,7 @@ from rich.text import Text
 from autoresearch_ray.explore import snapshot as moments
 from autoresearch_ray.explore.live import duration
 from autoresearch_ray.explore.text import plain, unit
+from autoresearch_ray.explore.text import score as scored
 from autoresearch_ray.lineage.query import Lineage, Score
 from autoresearch_ray.lineage.schema import Row
 from autoresearch_ray.training.reported import ignores_seed
@@ -67,6 +68,9 @@ class Summary:
     births: dict[str, int]
     """How births ended, by status."""
     experiments: int
+    """Of this run itself, without those that another run left to it."""
+    carried: int
+    """Births that came from another run."""
     slots: int
     busy: float | None
     """Part of all slot time, from the first experiment's start to the last one's end, in which a slot was busy; of a
@@ -106,7 +110,8 @@ def of(folder: Path) -> Summary:
         state=moment.state,
         seconds=moment.now - moment.started_at,
         births=_counts(lineage.statuses),
-        experiments=len(lineage.tables.experiments),
+        experiments=lineage.trainings,
+        carried=lineage.carried,
         slots=moment.slots,
         busy=busy_share(_last_sitting(lineage), moment.slots),
         metric=lineage.metric,
@@ -204,7 +209,8 @@ def _facts(summary: Summary) -> Table:
     table.add_row("took", f"{duration(summary.seconds)} on {summary.slots} slots{busy}")
     if not summary.births:
         return table
-    table.add_row("births", f"{sum(summary.births.values())} ({births}); {summary.experiments} experiments")
+    carried = f", {summary.carried} of them carried over" if summary.carried else ""
+    table.add_row("births", f"{sum(summary.births.values())} ({births}{carried}); {summary.experiments} experiments")
     table.add_row("seed", _score(summary.seed, summary.metric))
     if not summary.seeded:
         table.add_row("noise", "cannot be known: another random seed does not change the seed program's score")
@@ -244,8 +250,7 @@ def _add_champion(table: Table, summary: Summary) -> None:
 
 def _way(summary: Summary) -> Text:
     steps = [
-        f"{step.variant_id[:7]} {f'{step.score.mean:.4f}' if step.score else '-':>8}  {step.operator}: "
-        f"{plain(step.hypothesis)}"
+        f"{step.variant_id[:7]} {scored(step.score):<18}  {step.operator}: {plain(step.hypothesis)}"
         for step in summary.path[1:]
     ]
     return Text("\n".join(steps))

@@ -76,6 +76,12 @@ def gain_text(value: float | None, error: float | None = None, digits: int = 4, 
     return Text(f"{signed(value, digits, lower=lower)}{'' if told else '?'}", style="green" if told else "")
 
 
+def gain_and_error(value: float | None, error: float | None, digits: int = 4, *, lower: bool = True) -> Text:
+    """Return a gain with its standard error, where that is known."""
+    told = gain_text(value, error, digits, lower=lower)
+    return told if value is None or error is None else told.append(f" ±{error:.{digits}f}", style="dim")
+
+
 def metric(name: str) -> str:
     """Return what a score is called on the screen."""
     return "validation bits per byte" if name == "val_bpb" else plain(name)

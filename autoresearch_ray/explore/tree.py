@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from autoresearch_ray.explore import text
-from autoresearch_ray.lineage.query import Lineage
+from autoresearch_ray.lineage.query import Lineage, Score
 
 BEST_KEPT = 5
 """The best variants count as having led somewhere, even if none was the best when it was scored."""
@@ -88,6 +88,7 @@ def phylogeny(
     hidden: dict[int, Counter[str]] = defaultdict(Counter)
     for position in np.flatnonzero(~drawn):
         hidden[int(owner[position])][lineage.statuses[position]] += 1
+    ends = None if lineage.leader is None or lineage.seed is None else (lineage.leader, lineage.seed)
     way = set(lineage.path(lineage.leader)) if lineage.leader is not None else set()
     ordered = np.argsort(lineage.generations, kind="stable")
     order = [int(place) for place in ordered[drawn[ordered]]]
@@ -98,7 +99,8 @@ def phylogeny(
         "sigma": lineage.sigma,
         "leader": None if lineage.leader is None else node(lineage, lineage.leader),
         "confirmed": lineage.champion is not None,
-        "gain": None if lineage.leader is None or lineage.seed is None else lineage.gain(lineage.leader, lineage.seed),
+        "gain": None if ends is None else lineage.gain(*ends),
+        "gain_error": None if ends is None else lineage.gain_error(*ends),
         "nodes": [
             {
                 **node(lineage, position),
@@ -281,9 +283,11 @@ def _headline(shown: dict[str, Any]) -> Text:
     leader = shown["leader"]
     if leader is not None:
         what = "champion" if shown["confirmed"] else "best, unconfirmed:"
-        head.append(f"; {what} {text.short(leader['variant_id'])} {text.number(leader['val_bpb'])}")
+        score = Score(leader["val_bpb"], leader["replicates"], leader["standard_error"])
+        head.append(f"; {what} {text.short(leader['variant_id'])} {text.score(score)}")
         if shown["gain"] is not None and leader["parents"]:
-            head.append(f", {text.signed(shown['gain'], lower=leader['lower_is_better'])} against the seed")
+            gain = text.gain_and_error(shown["gain"], shown["gain_error"], lower=leader["lower_is_better"])
+            head.append(f", {gain.plain} against the seed")
     head.no_wrap = False
     return head
 

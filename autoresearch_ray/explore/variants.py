@@ -10,7 +10,8 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,10 @@ from autoresearch_ray.explore.tree import node
 from autoresearch_ray.lineage.query import Lineage, Score
 from autoresearch_ray.lineage.schema import Row, birth_of
 from autoresearch_ray.operators import transcripts
+from autoresearch_ray.variant import Status
 
+_ROOM_BESIDE = 104
+"""Columns of a terminal from which on a step's figures leave room for words beside them."""
 LOG_LINES = 12
 """Lines of a log tail that `draw_variant` shows unless it is asked for all."""
 
@@ -44,6 +48,7 @@ def variant(lineage: Lineage, position: int, *, source: bool = False, prompt: bo
         **plain_row(row),
         **node(lineage, position),
         **_against_seed(lineage, position),
+        "confirmed": lineage.ids[position] in set(lineage.tables.champions["variant_id"].to_pylist()),
         "parents": [_relative(lineage, int(parent), position) for parent in lineage.parents[position] if parent >= 0],
         "children": [lineage.ids[child] for child in children],
         "experiments": experiments,
@@ -121,17 +126,18 @@ def _facts(shown: dict[str, Any]) -> Table:
 
     if shown["reason"]:
         say("reason", text.plain(shown["reason"]))
-    say("val_bpb", _score(shown, digits=6))
+    say("val_bpb", f"{_score(shown, digits=6)}{_standing(shown)}")
     if shown["gain_against_seed"] is not None:
-        say("against the seed", _with_error(_seed_gain(shown), shown["gain_against_seed_error"]))
+        say("against the seed", _seed_gain(shown))
     for parent in shown["parents"]:
         line = Text(f"{text.short(parent['variant_id'])} {_score(parent)}  change ")
-        gain = text.gain_text(parent["gain"], parent["gain_error"], lower=parent["lower_is_better"])
-        line.append_text(_with_error(gain, parent["gain_error"]))
+        line.append_text(text.gain_and_error(parent["gain"], parent["gain_error"], lower=parent["lower_is_better"]))
         say("parent", line.append(f"  {text.plain(parent['hypothesis'])}", style="dim"))
     when = shown["created_at"][:19].replace("T", " ")
     say("born", f"birth {shown['number']}, generation {shown['generation']}, island {shown['island']}, {when} UTC")
     say("operator", _operator(shown))
+    if shown["carried_from"]:
+        say("carried from", text.plain(shown["carried_from"]))
     if shown["children"]:
         listed = " ".join(map(text.short, shown["children"][:6]))
         more = f" and {len(shown['children']) - 6} more" if len(shown["children"]) > 6 else ""
@@ -140,9 +146,16 @@ def _facts(shown: dict[str, Any]) -> Table:
     return facts
 
 
-def _seed_gain(shown: dict[str, Any]) -> Text:
+def _standing(shown: dict[str, Any]) -> str:
+    """Return in words whether a score was confirmed on fresh seeds; nothing where there is none to confirm."""
+    if shown["val_bpb"] is None or shown["status"] != Status.COMPLETED.value or not shown["parents"]:
+        return ""
+    return "  champion" if shown["champion"] else "  was champion" if shown["confirmed"] else "  unconfirmed"
+
+
+def _seed_gain(shown: dict[str, Any], digits: int = 4) -> Text:
     gain, error = shown["gain_against_seed"], shown["gain_against_seed_error"]
-    return text.gain_text(gain, error, lower=shown["lower_is_better"])
+    return text.gain_and_error(gain, error, digits, lower=shown["lower_is_better"])
 
 
 def _operator(shown: dict[str, Any]) -> str:
@@ -219,7 +232,7 @@ def difference(lineage: Lineage, before: int, after: int) -> dict[str, Any]:
 def draw_difference(shown: dict[str, Any]) -> RenderableType:
     """Draw what `difference` returned."""
     head = Text(f"{_score(shown['before'])} -> {_score(shown['after'])}  ")
-    head.append_text(text.gain_text(shown["gain"], shown["gain_error"], lower=shown["after"]["lower_is_better"]))
+    head.append_text(text.gain_and_error(shown["gain"], shown["gain_error"], lower=shown["after"]["lower_is_better"]))
     lines = shown["diff"] or ["the sources are the same"]
     return Group(head, *(_diff_line(entry) for entry in lines))
 
@@ -252,28 +265,49 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
 
 def draw_path(shown: dict[str, Any]) -> RenderableType:
     """Draw what `path` returned."""
-    table = _table(("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 16), ("so far ±", 16))
-    table.add_column("what changed", overflow="fold", ratio=1)
-    for step in shown["steps"]:
-        mark = "★" if step["champion"] else "◆" if step["confirmed"] else " "
-        what = Text()
-        if others := [parent for parent in step["parents"] if parent != step["parent"]]:
-            what.append(f"×{text.short(others[0])} ", style="magenta")
-        table.add_row(
-            Text(f"{mark} {text.short(step['variant_id'])}"),
-            Text(_score(step)),
-            _with_error(
-                text.gain_text(step["gain"], step["gain_error"], lower=step["lower_is_better"]), step["gain_error"]
-            ),
-            _with_error(_seed_gain(step), step["gain_against_seed_error"]),
-            what.append(text.plain(step["hypothesis"])),
-        )
     marks = "★ champion  ◆ was champion, others unconfirmed  × second parent  ? may be luck"
-    return Group(table, Text(marks, style="dim"))
+    return Group(_Steps(shown["steps"]), Text(marks, style="dim"))
 
 
-def _with_error(gain: Text, error: float | None) -> Text:
-    return gain if error is None or gain.plain == "-" else gain.append(f" ±{error:.4f}", style="dim")
+class _Steps:
+    """A line of figures a step; what changed stands beside them where there is room, else below."""
+
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= _ROOM_BESIDE
+        columns = [("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 16), ("so far ±", 16)]
+        table = _table(*columns)
+        if wide:
+            table.add_column("what changed", overflow="fold", ratio=1)
+            for step in self._steps:
+                table.add_row(*_step(step), _change(step))
+            yield table
+            return
+        for place, step in enumerate(self._steps):
+            line = _table(*columns)
+            line.show_header = place == 0
+            line.add_row(*_step(step))
+            yield line
+            yield Padding(_change(step), (0, 0, 0, 2))
+
+
+def _step(step: dict[str, Any]) -> list[Text]:
+    mark = "★" if step["champion"] else "◆" if step["confirmed"] else " "
+    return [
+        Text(f"{mark} {text.short(step['variant_id'])}"),
+        Text(_score(step)),
+        text.gain_and_error(step["gain"], step["gain_error"], lower=step["lower_is_better"]),
+        _seed_gain(step),
+    ]
+
+
+def _change(step: dict[str, Any]) -> Text:
+    what = Text()
+    if others := [parent for parent in step["parents"] if parent != step["parent"]]:
+        what.append(f"×{text.short(others[0])} ", style="magenta")
+    return what.append(text.plain(step["hypothesis"]))
 
 
 def _table(*columns: tuple[str, int]) -> Table:
@@ -316,7 +350,7 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
             Text(str(place)),
             Text(f"{mark} {text.short(entry['variant_id'])}"),
             Text(_score(entry)),
-            _with_error(_seed_gain(entry), entry["gain_against_seed_error"]),
+            _seed_gain(entry),
             Text(entry["operator"], style="cyan"),
             Text(text.plain(entry["hypothesis"]), no_wrap=True, overflow="ellipsis"),
         )

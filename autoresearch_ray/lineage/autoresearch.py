@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from autoresearch_ray.errors import UsageError
+from autoresearch_ray.errors import UsageError, why
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.history import History, Revision
 from autoresearch_ray.lineage.schema import Origin, Row
@@ -99,7 +99,7 @@ def read_results(path: Path) -> list[Trial]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): autoresearch writes it beside train.py.") from error
+        raise UsageError(f"{path} cannot be read ({why(error)}): autoresearch writes it beside train.py.") from error
     table = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     if not table or tuple(cell.strip() for cell in table[0][: len(COLUMNS)]) != COLUMNS:
         raise UsageError(f"{path} does not begin with the columns {', '.join(COLUMNS)}.")

@@ -6,11 +6,9 @@ Read only, vectorised for hundreds of thousands of births. Does not own reading 
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import difflib
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +21,13 @@ import pyarrow.compute as pc
 
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.lineage import files, manifest, snapshot
+from autoresearch_ray.lineage.ids import Ids, listing
 from autoresearch_ray.lineage.schema import Row, event_details
 from autoresearch_ray.lineage.snapshot import Tables
 from autoresearch_ray.variant import Operator, Status
 
 Positions = npt.NDArray[np.int64]
 """Row numbers in the table `variants`; -1 where there is none."""
-
-NEAR = 5
-"""Ids that a sentence about an unknown or ambiguous one offers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +53,7 @@ class Lineage:
 
     def __init__(self, tables: Tables, sigma: float | None = None) -> None:
         self.tables = tables
-        self.sigma = sigma if sigma is not None else pooled_sigma(self.squares, self.counts)
+        self.sigma = sigma if sigma is not None else self._pooled_sigma()
 
     @classmethod
     def open(cls, folder: Path, sigma: float | None = None) -> Lineage:
@@ -145,12 +141,28 @@ class Lineage:
         """The completed experiments by position."""
         return np.bincount(self._scored[0], minlength=len(self)).astype(np.int64)
 
+    @property
+    def carried(self) -> int:
+        """Variants that another run left to this one."""
+        return len(self.tables.variants) - int(self.tables.variants["carried_from"].null_count)
+
+    @property
+    def trainings(self) -> int:
+        """Experiments of this run itself."""
+        return int(self.tables.experiments["carried_from"].null_count)
+
     @cached_property
     def squares(self) -> npt.NDArray[np.float64]:
         """The sum of squared deviations from the mean score by position."""
         positions, scores = self._scored
         squares = (scores - self.means[positions]) ** 2
         return np.bincount(positions, squares, minlength=len(self)).astype(np.float64)
+
+    def _pooled_sigma(self) -> float | None:
+        """Return the standard deviation within variants, pooled over those with replicates; None without any."""
+        replicated = self.counts > 1
+        degrees = int((self.counts[replicated] - 1).sum())
+        return math.sqrt(float(self.squares[replicated].sum()) / degrees) if degrees else None
 
     @cached_property
     def seed(self) -> int | None:
@@ -161,7 +173,7 @@ class Lineage:
     def champion(self) -> int | None:
         """The position of the confirmed best, if there is one."""
         rows = self.tables.champions
-        return self._index.get(rows["variant_id"][-1].as_py()) if len(rows) else None
+        return self.position(rows["variant_id"][-1].as_py()) if len(rows) else None
 
     def column(self, name: str) -> list[Any]:
         """Return a column of `variants` as a list by position."""
@@ -310,19 +322,9 @@ class Lineage:
         Raises:
             RunError: there is none (near ids are offered), or several begin like that (some are listed).
         """
-        if name in self._index:
-            return self._index[name]
-        if name in ("seed", "best", "champion"):
-            return self._named(name)
-        prefix = name.lower()
-        ordered = self._sorted_ids
-        start = bisect.bisect_left(ordered, prefix) if prefix else 0
-        end = bisect.bisect_left(ordered, prefix + "~")
-        if end == start + 1:
-            return self._index[ordered[start]]
-        if end > start:
-            raise RunError(f"{name!r} is the beginning of {end - start} ids: {_listing(ordered[start:end])}.")
-        raise RunError(f"there is no variant {name!r} in {self.tables.run}; near ids: {_listing(self._near(prefix))}.")
+        if (position := self.position(name)) is not None:
+            return position
+        return self._named(name) if name in ("seed", "best", "champion") else self._names.find(name)
 
     def _named(self, name: str) -> int:
         best = next(iter(self.best(1)), None)
@@ -331,23 +333,9 @@ class Lineage:
             raise RunError(f"{self.tables.run} has no {name} yet.")
         return position
 
-    def _near(self, prefix: str) -> list[str]:
-        """Return the ids that agree with a prefix in the most places."""
-        names = np.array(self._sorted_ids, dtype=np.bytes_)
-        text = prefix.encode("ascii", "replace")[: names.itemsize]
-        if not text or not self.ids:
-            return self._sorted_ids[:NEAR]
-        letters = names.view(np.uint8).reshape(len(self), -1)
-        agree = (letters[:, : len(text)] == np.frombuffer(text, dtype=np.uint8)).sum(axis=1)
-        return [self._sorted_ids[place] for place in np.argsort(-agree, kind="stable")[:NEAR]]
-
     @cached_property
-    def _index(self) -> dict[str, int]:
-        return {name: position for position, name in enumerate(self.ids)}
-
-    @cached_property
-    def _sorted_ids(self) -> list[str]:
-        return sorted(self.ids)
+    def _names(self) -> Ids:
+        return Ids(self.tables.run, self.ids)
 
     @cached_property
     def _scored(self) -> tuple[Positions, npt.NDArray[np.float64]]:
@@ -360,24 +348,12 @@ class Lineage:
 
     def position(self, identity: str) -> int | None:
         """Return the position of a variant by its whole id; None if it has no row."""
-        return self._index.get(identity)
+        return self._names.position(identity)
 
     def positions_of(self, ids: pa.ChunkedArray) -> Positions:
         """Return the positions of variants by their whole ids, -1 where one has no row."""
         found = pc.index_in(ids, value_set=self.tables.variants["variant_id"])
         return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
-
-
-def pooled_sigma(squares: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]) -> float | None:
-    """Return the standard deviation within variants, pooled over those with replicates; None without any.
-
-    Args:
-        squares: sum of squared deviations from its mean, one a variant.
-        counts: scores, one a variant.
-    """
-    replicated = counts > 1
-    degrees = int((counts[replicated] - 1).sum())
-    return math.sqrt(float(squares[replicated].sum()) / degrees) if degrees else None
 
 
 # ------------------------------------------------------------------------------------------------------ finding runs
@@ -418,14 +394,10 @@ def find_run(storage: Path, name: str | None = None) -> Path:
         if candidate.exists():
             raise RunError(f"{candidate} is not a run: it has no lineage/manifest.json.")
     near = difflib.get_close_matches(name, [path.name for path in known], n=3, cutoff=0.5)
-    offer = f"did you mean {' or '.join(near)}?" if near else f"there are {_listing([path.name for path in known])}."
+    offer = f"did you mean {' or '.join(near)}?" if near else f"there are {listing([path.name for path in known])}."
     raise RunError(f"there is no run {name!r} in {storage}: {offer}")
 
 
 def is_live(folder: Path) -> bool:
     """Say whether a driver is writing the run now."""
     return files.is_locked(manifest.lineage_folder(folder) / "lock")
-
-
-def _listing(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"

@@ -116,9 +116,10 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
         "source_hash": TEXT,
         "ast_hash": TEXT,  # null: the source does not parse
         "step_size": FLOAT,
+        "carried_from": TEXT,  # RUN/VARIANT_ID; null: born in this run
     },
     "experiments": {
-        "purpose": TEXT,  # birth, replicate, challenge, confirmation; null in rows of older engines
+        "purpose": TEXT,  # birth, replicate, challenge, confirmation, carried; null in rows of older engines
         "gpu": TEXT,
         "val_bpb": FLOAT,  # null unless completed
         "holdout_bpb": FLOAT,
@@ -129,6 +130,7 @@ _SOMETIMES: dict[TableName, dict[str, pa.DataType]] = {
         "sandbox": IDS,  # the promises that held; null in rows from before there were walls
         "started_at": TIME,
         "ended_at": TIME,
+        "carried_from": TEXT,  # RUN/EXPERIMENT_ID; null: trained in this run
     },
     "champions": {
         "replaced": TEXT,  # the champion before it
@@ -228,6 +230,7 @@ def proposal_row(variant: Variant) -> Row:
         "hypothesis": variant.hypothesis,
         "source": variant.source or None,
         "step_size": variant.step_size,
+        "carried_from": variant.carried_from,
         "llm_tokens_in": variant.usage.tokens_in,
         "llm_tokens_out": variant.usage.tokens_out,
         "llm_usd": variant.usage.usd,
@@ -276,6 +279,7 @@ def experiment_row(origin: Origin, experiment: Experiment, result: Result) -> Ro
         "sandbox": None if result.sandbox is None else list(result.sandbox),
         "started_at": result.started_at,
         "ended_at": result.ended_at,
+        "carried_from": experiment.carried_from,
         **_origin_columns(origin),
     }
 
@@ -366,6 +370,7 @@ def variant_of(row: Mapping[str, Any]) -> Variant:
         program_hash=row["program_hash"],
         usage=Usage(row["llm_tokens_in"], row["llm_tokens_out"], row["llm_usd"]),
         step_size=row["step_size"],
+        carried_from=row.get("carried_from"),
     )
 
 

@@ -115,7 +115,12 @@ def happenings(lineage: Lineage, count: int = 100) -> list[dict[str, Any]]:
     """Return the last events, the newest first: migrations, challenges and their verdicts, notes, resizes."""
     events = lineage.tables.events
     rows = events.slice(max(0, len(events) - count)).to_pylist()[::-1]
-    return [{**variants.plain_row(row), "details": event_details(row)} for row in rows]
+    return [{**variants.plain_row(row), "details": _told(event_details(row))} for row in rows]
+
+
+def _told(details: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what only a driver reads: a run's noise, operators and ideas, as another one carried them over."""
+    return {name: value for name, value in details.items() if name not in ("noise", "operators", "ideas", "notes")}
 
 
 # ------------------------------------------------------------------------------------------------------------- ideas

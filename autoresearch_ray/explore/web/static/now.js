@@ -1,9 +1,9 @@
 // What a live run does: each slot, what was spent, what is left.
 
 import { get, Refused } from "./api.js";
-import { h, put, line, short, number, plusMinus, count, dollars, duration, percent, change, status } from "./dom.js";
+import { h, put, line, short, number, plusMinus, count, dollars, duration, percent, status } from "./dom.js";
 import * as state from "./state.js";
-import { operator } from "./marks.js";
+import { gained, operator } from "./marks.js";
 
 const PHASES = { queued: "waiting", starting: "starting", training: "training", scoring: "scoring" };
 const SHOWN_SLOTS = 200;
@@ -44,7 +44,7 @@ function best(now) {
   const gain = now.seed ? (now.lower_is_better ? 1 : -1) * (now.seed.mean - now.best.mean) : NaN;
   const entry = (name, score) => score && h("div.figure", null, h("div.label", null, name), h("div.value", null, h("a", { href: state.address("now", { v: score.variant_id }) }, number(score.mean), h("small", null, plusMinus(score.error), ` · ${score.count}×`))));
   const ends = Object.entries(now.ends).map(([word, many]) => `${count(many)} ${status(word)}`).join(", ");
-  return h("section.card", null, h("div.score", null, entry("champion", now.champion), entry(now.champion ? "best guess" : "best so far", now.best), entry("seed", now.seed), h("div.figure", null, h("div.label", null, "change"), h("div.value", null, change(gain, now.lower_is_better))), h("div.figure", null, h("div.label", null, "births"), h("div.value", null, count(now.births), h("small", null, ends ? ` · ${ends}` : "")))), now.challenging && now.live ? h("p.quiet", null, h("a.link.mono", { href: state.address("now", { v: now.challenging }) }, short(now.challenging)), " is trained on fresh seeds, beside who it challenges") : null, h("p.quiet", null, line((now.champion ?? now.best).hypothesis)));
+  return h("section.card", null, h("div.score", null, entry("champion", now.champion), entry(now.champion ? "best guess" : "best so far", now.best), entry("seed", now.seed), h("div.figure", null, h("div.label", null, "change"), h("div.value", null, gained(gain, Math.hypot(now.best.error ?? NaN, now.seed?.error ?? NaN), now.lower_is_better))), h("div.figure", null, h("div.label", null, "births"), h("div.value", null, count(now.births), h("small", null, ends ? ` · ${ends}` : "")))), now.challenging && now.live ? h("p.quiet", null, h("a.link.mono", { href: state.address("now", { v: now.challenging }) }, short(now.challenging)), " is trained on fresh seeds, beside who it challenges") : null, h("p.quiet", null, line((now.champion ?? now.best).hypothesis)));
 }
 
 function slots(now) {

@@ -2,7 +2,7 @@
 
 import { css } from "./dom.js";
 
-const OPERATORS = { parameters: "--c0", crossover: "--c1", mutation: "--c2", person: "--c3", repair: "--c6", seed: "--ink-2", imported: "--c4" };
+const OPERATORS = { parameters: "--c0", crossover: "--c1", mutation: "--c2", person: "--c3", repair: "--c6", seed: "--ink-2", imported: "--c4", carried: "--c5" };
 const STATUSES = { completed: "--c0", crashed: "--bad", timed_out: "--c6", rejected: "--warn", lost: "--c4", operator_failed: "--c2" };
 const CYCLE = ["--c0", "--c2", "--c1", "--c3", "--c4", "--c6", "--c5", "--c7"];
 

@@ -108,7 +108,7 @@ function overview(body) {
     h(
       "section.score",
       null,
-      figure(line(detail.metric), Number.isFinite(detail.val_bpb) ? [number(detail.val_bpb), h("small", null, plusMinus(detail.standard_error))] : "–"),
+      figure(line(detail.metric), Number.isFinite(detail.val_bpb) ? [number(detail.val_bpb), h("small", null, `${plusMinus(detail.standard_error)} (${detail.replicates})`)] : "–"),
       figure("change", gained(detail.gain, detail.gain_error, lower)),
       figure("against the seed", gained(detail.gain_against_seed, detail.gain_against_seed_error, lower)),
       figure("cost", dollars(detail.llm_usd), h("small", null, ` · ${duration(detail.wall_seconds)}`)),
@@ -194,6 +194,7 @@ function facts() {
     ["birth", `${count(detail.number)}, generation ${detail.generation}, island ${detail.island}, ${detail.created_at.slice(0, 19).replace("T", " ")} UTC`],
     ["operator", `${detail.operator}${detail.model ? ` by ${line(detail.model)}` : ""}${Number.isFinite(detail.step_size) ? `, step size ${detail.step_size.toPrecision(3)}` : ""}`],
     detail.llm_tokens_in || detail.llm_tokens_out ? ["language model", `${quantity(detail.llm_tokens_in)} tokens in, ${quantity(detail.llm_tokens_out)} out, ${dollars(detail.llm_usd)}`] : null,
+    detail.carried_from ? ["carried from", line(detail.carried_from)] : null,
     ["class", line(detail.class)],
   ];
   if (detail.confirmed) rows.unshift(["confirmed", `${detail.confirmed.confirmed_at.slice(0, 16).replace("T", " ")} UTC: ${number(detail.confirmed.posterior_mean)} ±${number(detail.confirmed.posterior_sd)}, P(better) ${number(detail.confirmed.p_better, 3)}${Number.isFinite(detail.confirmed.gain) ? `, gain ${number(detail.confirmed.gain)} ±${number(detail.confirmed.gain_sd)} over ${detail.confirmed.trainings} fresh trainings against ${short(detail.confirmed.against)}` : ""}`]);

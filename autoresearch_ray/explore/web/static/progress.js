@@ -1,7 +1,7 @@
 // Every experiment, the running champion with its interval, the holdout, the steps in words.
 
 import { columnsOnce, identity } from "./api.js";
-import { $, h, s, put, css, line, number, plusMinus, count, dollars } from "./dom.js";
+import { $, h, s, put, css, line, number, plusMinus, count, plural, dollars } from "./dom.js";
 import * as state from "./state.js";
 import { linear, ticks, words, typical, place } from "./axes.js";
 import { paint, fit, rgb } from "./dots.js";
@@ -56,7 +56,7 @@ function headline() {
       : figure("best", "–"),
     figure("against the seed", gained(run.gain, run.gain_error, lower)),
     figure("births", count(run.births), h("small", null, ` · ${count(failed)} failed`)),
-    figure("experiments", count(run.experiments)),
+    figure("experiments", count(run.experiments), run.carried ? h("small", null, ` + ${plural(run.carried, "birth")} carried over`) : null),
     figure("noise of one training", Number.isFinite(run.sigma) ? `σ ${number(run.sigma)}` : h("small", null, "not known yet")),
     run.usd ? figure("language models", dollars(run.usd)) : null,
     leader ? h("div.figure.wide", null, h("div.label", null, run.confirmed ? "what it does" : "what it does (may be luck)"), h("div.value.cut", null, line(leader.hypothesis))) : null,

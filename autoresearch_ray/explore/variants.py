@@ -290,7 +290,7 @@ class _Steps:
             line.show_header = place == 0
             line.add_row(*_step(step))
             yield line
-            yield Padding(_change(step), (0, 0, 0, 2))
+            yield Padding(_change(step), (0, 0, 0, 4))
 
 
 def _step(step: dict[str, Any]) -> list[Text]:

@@ -117,7 +117,7 @@ def test_the_path_goes_from_the_seed_and_its_gains_add_up(lineage: Lineage, prin
     assert [step["confirmed"] for step in steps] == [False] * (len(steps) - 1) + [True]
     lines = printed(variants.draw_path(shown))
     assert all(len(line) <= 80 for line in lines)
-    firsts = [line[2:9] for line in lines[1:-1] if line[2:9].strip()]
+    firsts = [line[2:9] for line in lines[1:-1] if line[2:4].strip()]
     assert firsts == [step["variant_id"][:7] for step in steps]
     json.dumps(shown)
 

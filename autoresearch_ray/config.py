@@ -91,7 +91,7 @@ class Config(Section):
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """The run's folder under `storage`; by default the date, as in `nov24`."""
     storage: Path = Path("runs")
-    """The folder that holds the runs."""
+    """The local folder that holds the runs; never a URI."""
     program: Path = Path("program.md")
     """The research direction, read by the operators; edits apply to the next birth."""
     seed_model: Path = Path("seed_model")
@@ -185,6 +185,15 @@ class Config(Section):
     """At most so many experiments at a time; null uses all that the cluster has room for."""
     address: str | None = None
     """A Ray cluster to join (`auto` or `host:6379`); null starts Ray on this machine alone."""
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _local(cls, value: Any) -> Any:
+        if "://" in str(value):
+            raise ValueError(
+                "a run is written to a local folder; a copy elsewhere can be read, as in `lineage tree URI`"
+            )
+        return value
 
     @field_validator("readable", mode="before")
     @classmethod

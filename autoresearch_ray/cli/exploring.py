@@ -81,6 +81,8 @@ def report(
     from autoresearch_ray.explore import page
     from autoresearch_ray.explore import report as pictures
 
+    if out is None and run is not None and is_uri(run):
+        raise UsageError("nothing is written to where a run lies elsewhere: name a folder with --out.")
     lineage = open_lineage(storage, run)
     folder = out or lineage.tables.folder
     written = {"progress.png": pictures.draw(pictures.gather(lineage)), "report.html": page.page(lineage).encode()}

@@ -137,9 +137,10 @@ def _check(lineage: Lineage, config: Config, origin: Origin) -> tuple[str, str]:
     """Return the other run's class and data hash (Raises UsageError: nothing of it can be used here)."""
     run, variants = lineage.tables.run, lineage.tables.variants
     if lineage.tables.damage:
+        problem = lineage.tables.damage[0].partition(": its rows")[0].rstrip(".")
         raise UsageError(
-            f"--from {run}: a part is damaged, so that its population is not known ({lineage.tables.damage[0]} "
-            f"Start from one variant instead: --from {run}:best."
+            f"--from {run}: its population is not known, because {problem}: start from one variant instead, as "
+            f"--from {run}:best."
         )
     if lineage.seed is None or not lineage.best(1):
         raise UsageError(f"--from {run}: nothing was scored in it, so that there is nothing to carry over.")

@@ -15,6 +15,7 @@ import numpy as np
 from autoresearch_ray.explore import report, text, variants
 from autoresearch_ray.explore.html import Markup, difference, document, element, table
 from autoresearch_ray.explore.report import Progress
+from autoresearch_ray.explore.standing import standing
 from autoresearch_ray.explore.tree import node
 from autoresearch_ray.lineage.query import Lineage
 
@@ -58,12 +59,10 @@ def _figures(lineage: Lineage) -> Markup:
     shown.append(("experiments", f"{lineage.trainings:,}"))
     if lineage.carried:
         shown.append(("carried over", f"{lineage.carried:,}"))
-    if lineage.leader is not None:
-        shown.insert(
-            0, ("champion" if lineage.champion is not None else "best, unconfirmed", _score(lineage.leader, lineage))
-        )
-        if lineage.seed is not None:
-            shown.insert(1, ("against the seed", gain(lineage, lineage.leader, lineage.seed)))
+    best = standing(lineage)
+    if best is not None:
+        shown.insert(0, ("champion, on fresh seeds" if best.confirmed else "best, unconfirmed", text.score(best.score)))
+        shown.insert(1, ("against the seed", gain_words(best.gain, best.gain_error, lower=lineage.lower_is_better)))
     shown.append(("noise of one training", "not known" if lineage.sigma is None else f"σ {lineage.sigma:.4f}"))
     shown.append(("slot time", text.seconds(wall)))
     if usd:
@@ -82,7 +81,12 @@ def _score(position: int, lineage: Lineage) -> str:
 def gain(lineage: Lineage, position: int, other: int) -> Markup:
     """Return by how much a variant changed the score of another, with its error and a mark where it may be luck."""
     value, error = lineage.gain(position, other), lineage.gain_error(position, other)
-    words = text.gain_text(value, error, lower=lineage.lower_is_better).plain
+    return gain_words(value, error, lower=lineage.lower_is_better)
+
+
+def gain_words(value: float | None, error: float | None, *, lower: bool) -> Markup:
+    """Return a gain, as `gain` does."""
+    words = text.gain_text(value, error, lower=lower).plain
     told = value is not None and error is not None and abs(value) > 2 * error
     tone = "faint" if not told else "good" if value is not None and value > 0 else "bad"
     uncertain = "" if value is None or error is None else f" ±{error:.4f}"

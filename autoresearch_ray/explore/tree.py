@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from autoresearch_ray.explore import text
+from autoresearch_ray.explore.standing import standing
 from autoresearch_ray.lineage.query import Lineage, Score
 
 BEST_KEPT = 5
@@ -88,7 +89,7 @@ def phylogeny(
     hidden: dict[int, Counter[str]] = defaultdict(Counter)
     for position in np.flatnonzero(~drawn):
         hidden[int(owner[position])][lineage.statuses[position]] += 1
-    ends = None if lineage.leader is None or lineage.seed is None else (lineage.leader, lineage.seed)
+    best = standing(lineage)
     way = set(lineage.path(lineage.leader)) if lineage.leader is not None else set()
     ordered = np.argsort(lineage.generations, kind="stable")
     order = [int(place) for place in ordered[drawn[ordered]]]
@@ -99,8 +100,9 @@ def phylogeny(
         "sigma": lineage.sigma,
         "leader": None if lineage.leader is None else node(lineage, lineage.leader),
         "confirmed": lineage.champion is not None,
-        "gain": None if ends is None else lineage.gain(*ends),
-        "gain_error": None if ends is None else lineage.gain_error(*ends),
+        "score": None if best is None or best.score is None else asdict(best.score),
+        "gain": None if best is None else best.gain,
+        "gain_error": None if best is None else best.gain_error,
         "nodes": [
             {
                 **node(lineage, position),
@@ -283,7 +285,7 @@ def _headline(shown: dict[str, Any]) -> Text:
     leader = shown["leader"]
     if leader is not None:
         what = "champion" if shown["confirmed"] else "best, unconfirmed:"
-        score = Score(leader["val_bpb"], leader["replicates"], leader["standard_error"])
+        score = None if shown["score"] is None else Score(**shown["score"])
         head.append(f"; {what} {text.short(leader['variant_id'])} {text.score(score)}")
         if shown["gain"] is not None and leader["parents"]:
             gain = text.gain_and_error(shown["gain"], shown["gain_error"], lower=leader["lower_is_better"])

@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import s3_server
 import synthetic
 
 from autoresearch_ray.errors import RunError
@@ -63,3 +64,20 @@ def test_what_cannot_be_read_is_a_sentence(tmp_path: Path, uri: str) -> None:
 def test_uris_are_told_from_names() -> None:
     assert is_uri("s3://bucket/nov24")
     assert not is_uri("runs/nov24")
+
+
+@pytest.mark.slow
+def test_a_bucket_is_read_as_the_folder_it_was_copied_from(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "nobody's")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    shutil.copytree(run, tmp_path / "bucket" / "runs" / "nov24")
+    with s3_server.serve(tmp_path / "bucket") as options:
+        mirror = Mirror(f"s3://bucket/runs/nov24?{options}", tmp_path / "cache")
+        mirror.refresh()
+        assert snapshot.read(mirror.folder, bulky=True).variants.equals(snapshot.read(run, bulky=True).variants)
+        assert mirror.folder.name == "nov24"
+        with pytest.raises(RunError, match="is not a run"):
+            Mirror(f"s3://bucket/runs/nov23?{options}", tmp_path / "cache")

@@ -12,6 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from autoresearch_ray.errors import AutoresearchError, UsageError
 from autoresearch_ray.explore import snapshot
+from autoresearch_ray.explore.standing import standing
 from autoresearch_ray.explore.tree import Filters, node
 from autoresearch_ray.explore.web import details, points, progress, runs
 from autoresearch_ray.explore.web.board import Board
@@ -206,7 +208,7 @@ class Page:
 
 
 def _overview(lineage: Lineage) -> dict[str, Any]:
-    leader, seed = lineage.leader, lineage.seed
+    leader, seed, best = lineage.leader, lineage.seed, standing(lineage)
     return {
         "run": lineage.tables.run,
         "metric": lineage.metric,
@@ -219,8 +221,9 @@ def _overview(lineage: Lineage) -> dict[str, Any]:
         "seed": None if seed is None else node(lineage, seed),
         "leader": None if leader is None else node(lineage, leader),
         "confirmed": lineage.champion is not None,
-        "gain": None if leader is None or seed is None else lineage.gain(leader, seed),
-        "gain_error": None if leader is None or seed is None else lineage.gain_error(leader, seed),
+        "score": None if best is None or best.score is None else asdict(best.score),
+        "gain": None if best is None else best.gain,
+        "gain_error": None if best is None else best.gain_error,
         "usd": sum(usd or 0.0 for usd in lineage.column("llm_usd")),
         "classes": lineage.tables.variants["class"].unique().to_pylist(),
         "unverified": any(

@@ -28,7 +28,7 @@ export async function update(given) {
 }
 
 function draw(now, past) {
-  put(page, h("section.card", null, h("header", null, h("h2", null, state_word(now)), h("span.faint", null, `${duration(now.now - now.started_at)} so far${now.live && now.ends_at ? `, about ${duration(Math.max(0, now.ends_at - now.now))} left` : ""}`)), h("div.grid", null, budget("experiments", now.experiments, now.max_experiments, count), budget("hours", (now.now - now.started_at) / 3600, now.max_hours, (value) => number(value, 2)), now.usd || now.max_usd ? budget("language models", now.usd, now.max_usd, dollars) : null)), best(now), slots(now), past);
+  put(page, h("section.card", null, h("header", null, h("h2", null, state_word(now)), h("span.faint", null, `${duration(now.now - now.started_at)}${now.live ? " so far" : " in all"}${now.live && now.ends_at ? `, about ${duration(Math.max(0, now.ends_at - now.now))} left` : ""}`)), h("div.grid", null, budget("experiments", now.experiments, now.max_experiments, count), budget("hours", (now.now - now.started_at) / 3600, now.max_hours, (value) => number(value, 2)), now.usd || now.max_usd ? budget("language models", now.usd, now.max_usd, dollars) : null)), best(now), slots(now), past);
 }
 
 const state_word = (now) => ({ running: "Running", draining: "Finishing what trains", finished: "Finished", stopped: "Stopped", failed: "Failed", killed: "Ended without a word" })[now.state] ?? line(now.state);
@@ -41,10 +41,11 @@ function budget(name, spent, most, word) {
 
 function best(now) {
   if (!now.best) return null;
-  const gain = now.seed ? (now.lower_is_better ? 1 : -1) * (now.seed.mean - now.best.mean) : NaN;
+  const shown = now.champion ?? now.best;
+  const gain = now.seed ? (now.lower_is_better ? 1 : -1) * (now.seed.mean - shown.mean) : NaN;
   const entry = (name, score) => score && h("div.figure", null, h("div.label", null, name), h("div.value", null, h("a", { href: state.address("now", { v: score.variant_id }) }, number(score.mean), h("small", null, plusMinus(score.error), ` · ${score.count}×`))));
   const ends = Object.entries(now.ends).map(([word, many]) => `${count(many)} ${status(word)}`).join(", ");
-  return h("section.card", null, h("div.score", null, entry("champion", now.champion), entry(now.champion ? "best guess" : "best so far", now.best), entry("seed", now.seed), h("div.figure", null, h("div.label", null, "change"), h("div.value", null, gained(gain, Math.hypot(now.best.error ?? NaN, now.seed?.error ?? NaN), now.lower_is_better))), h("div.figure", null, h("div.label", null, "births"), h("div.value", null, count(now.births), h("small", null, ends ? ` · ${ends}` : "")))), now.challenging && now.live ? h("p.quiet", null, h("a.link.mono", { href: state.address("now", { v: now.challenging }) }, short(now.challenging)), " is trained on fresh seeds, beside who it challenges") : null, h("p.quiet", null, line((now.champion ?? now.best).hypothesis)));
+  return h("section.card", null, h("div.score", null, entry("champion", now.champion), entry(now.champion ? "best guess" : "best so far", now.best), entry("seed", now.seed), h("div.figure", null, h("div.label", null, `${now.champion ? "champion" : "best"} against the seed`), h("div.value", null, gained(gain, Math.hypot(shown.error ?? NaN, now.seed?.error ?? NaN), now.lower_is_better))), h("div.figure", null, h("div.label", null, "births"), h("div.value", null, count(now.births), h("small", null, ends ? ` · ${ends}` : "")))), now.challenging && now.live ? h("p.quiet", null, h("a.link.mono", { href: state.address("now", { v: now.challenging }) }, short(now.challenging)), " is trained on fresh seeds, beside who it challenges") : null, h("p.quiet", null, line(shown.hypothesis)));
 }
 
 function slots(now) {
@@ -62,7 +63,12 @@ function slots(now) {
 /** Draw what happened last: verdicts, migrations, notes, resizes. */
 function happened(events) {
   if (!events.length) return null;
-  const word = (value) => (typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
+  const word = (value) => {
+    if (Array.isArray(value)) return value.map(word).join(" ");
+    if (typeof value === "number") return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(4)));
+    if (typeof value === "string" && /^[0-9a-f]{12}$/.test(value)) return short(value);
+    return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+  };
   const row = (event) => {
     const details = Object.entries(event.details).map(([name, value]) => `${name.replaceAll("_", " ")} ${line(word(value))}`).join(" · ");
     const about = event.variant_id ? [h("a.link.mono", { href: state.address("now", { v: event.variant_id }) }, short(event.variant_id)), " "] : null;

@@ -52,7 +52,7 @@ function headline() {
   put(
     document.querySelector(".headline"),
     leader
-      ? figure(run.confirmed ? "champion" : "best, unconfirmed", h("a", { href: state.address("progress", { v: leader.variant_id }) }, number(leader.val_bpb), h("small", null, plusMinus(leader.standard_error), ` · ${leader.replicates}×`)))
+      ? figure(run.confirmed ? "champion" : "best, unconfirmed", h("a", { href: state.address("progress", { v: leader.variant_id }) }, number(run.score?.mean), h("small", null, plusMinus(run.score?.error), ` · ${run.score?.count ?? 0}× ${run.confirmed ? "fresh" : ""}`)))
       : figure("best", "–"),
     figure("against the seed", gained(run.gain, run.gain_error, lower)),
     figure("births", count(run.births), h("small", null, ` · ${count(failed)} failed`)),

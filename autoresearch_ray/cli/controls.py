@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from autoresearch_ray.errors import RunError, UsageError
-from autoresearch_ray.evolution.driver import Driver
-from autoresearch_ray.evolution.stopping import Stop
 from autoresearch_ray.lineage import query
+
+if TYPE_CHECKING:  # the search takes a second to import, and these only look at it
+    from autoresearch_ray.evolution.driver import Driver
 
 FOLDER = "control"
 SECONDS = 1.0
@@ -82,6 +84,8 @@ class Controls:
 
 def _carry_out(driver: Driver, order: Order) -> str:
     if order.kind == "stop":
+        from autoresearch_ray.evolution.stopping import Stop  # the search takes a second to import
+
         driver.drain(Stop("asked", "stopped by `autoresearch-ray stop`"))
         return "stopping: what trains is finished"
     if order.kind == "resize":

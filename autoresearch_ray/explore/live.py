@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -14,12 +15,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from autoresearch_ray.evolution.driver import Driver
-from autoresearch_ray.evolution.flight import Ended
 from autoresearch_ray.explore import text
 from autoresearch_ray.explore.snapshot import Activity, Score, Snapshot, gain_error
 from autoresearch_ray.explore.text import plain
 from autoresearch_ray.variant import Status
+
+if TYPE_CHECKING:  # the search takes a second to import, and these only look at it
+    from autoresearch_ray.evolution.driver import Driver
+    from autoresearch_ray.evolution.flight import Ended
 
 _MOST_ROWS = 16
 _PHASES = {"queued": "waiting for a slot", "starting": "starting", "training": "training", "scoring": "scoring"}

@@ -10,13 +10,15 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autoresearch_ray.errors import RunError
-from autoresearch_ray.evolution.driver import Driver
-from autoresearch_ray.evolution.state import Standing
 from autoresearch_ray.lineage import files
 from autoresearch_ray.variant import variant_id
+
+if TYPE_CHECKING:  # the search takes a second to import, and these only look at it
+    from autoresearch_ray.evolution.driver import Driver
+    from autoresearch_ray.evolution.state import Standing
 
 LIVE_FILE = "live.json"
 

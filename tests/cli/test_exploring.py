@@ -103,6 +103,39 @@ def test_mistakes_are_a_sentence_and_exit_code_2(cli: Callable, storage: Path, a
     assert len(done.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("resize", "--population-size", "0"), "'--population-size'"),
+        (("score", "x.py", "--seeds", "many"), "'--seeds'"),
+        (("lineage", "tree", "--status", "nope"), "'nope' is not one of 'completed'"),
+        (("lineage", "show"), "Missing argument 'ID'"),
+        (("status", "--nope"), "--nope"),
+        (("frobnicate",), "No such command 'frobnicate'"),
+        (("report", "file:///tmp/run"), "--out"),
+        (("run", "--set", "storage=s3://bucket/runs"), "written to a local folder"),
+        (("run", "--from", "no-such-run"), "there is no run 'no-such-run'"),
+        (("run", "--from", "nov24:"), "names no variant"),
+        (("import", "/nowhere"), "/nowhere/results.tsv cannot be read (No such file or directory)"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
+)
+def test_a_command_line_that_cannot_be_used_is_a_sentence_and_exit_code_2(cli: Callable, arguments, words: str) -> None:
+    done = cli(*arguments)
+    assert done.code == 2
+    assert done.out == ""
+    assert done.err.startswith("error: ")
+    assert words in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
+def test_a_group_without_a_command_shows_its_help(cli: Callable) -> None:
+    done = cli("lineage")
+    assert done.code == 2
+    assert "search" in done.out
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def test_a_port_that_is_taken_is_a_sentence(cli: Callable, storage: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

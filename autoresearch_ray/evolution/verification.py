@@ -22,7 +22,7 @@ LEAST_EXPERIMENTS = 16
 """A run of fewer experiments keeps no reserve: it could hardly pay for a verdict."""
 
 _RESERVED = 0.1
-_LEAST_RESERVED = 4
+_LEAST_RESERVED = 6
 _SWING = 1.2
 _SETTLED = 8  # births without a better best: a challenger that is overtaken at once is not worth confirming
 _STALLED = 40
@@ -55,6 +55,28 @@ def reserve(config: Config) -> int:
     return min(max(share, _LEAST_RESERVED), 2 * max(config.max_replicates, FIRST_LOOK))
 
 
+def kept(config: Config, state: State, left: Left, *, breeding: bool) -> int:
+    """Return how many of the experiments left no birth may take.
+
+    All of the reserve while a birth that has begun may still become the best, or the best is worth a challenge. Else it
+    falls to births as well, but for what confirms one of those. The last few find nothing that could be confirmed: they
+    go to births only where `last_replicates` has nobody for them.
+
+    Args:
+        config: limits.
+        state: the standings.
+        left: what may still be spent, the challenge under way not counted.
+        breeding: births are in the making.
+    """
+    if left.experiments is None or left.experiments > reserve(config) or breeding:
+        return reserve(config)
+    if not left.pays_for_a_challenge:
+        return 0
+    if worth_a_challenge(config, state):
+        return reserve(config)
+    return 2 * FIRST_LOOK if left.experiments > 2 * FIRST_LOOK else 0
+
+
 def ending(config: Config, left: Left, slots: int) -> bool:
     """Return whether only so much is left that the end phase should have it."""
     if not config.max_replicates:
@@ -72,8 +94,12 @@ def worth_a_challenge(config: Config, state: State) -> bool:
     return bool(config.max_replicates) and _pairs(config, state) <= max(config.max_replicates, FIRST_LOOK)
 
 
-def challenge(config: Config, state: State, left: Left, slots: int, ended: int) -> int | None:
+def challenge(
+    config: Config, state: State, left: Left, slots: int, ended: int, *, breeding: bool = False
+) -> int | None:
     """Return how many pairs a challenge by the best should have at most; None: not now.
+
+    At the end it waits for the births that train: one of them may be better still, and there is one reserve.
 
     Args:
         config: shares and limits.
@@ -81,6 +107,7 @@ def challenge(config: Config, state: State, left: Left, slots: int, ended: int) 
         left: what may still be spent.
         slots: experiments that run at a time.
         ended: experiments that have ended.
+        breeding: births are in the making.
     """
     if state.title.challenge is not None or not config.max_replicates:
         return None
@@ -91,7 +118,7 @@ def challenge(config: Config, state: State, left: Left, slots: int, ended: int) 
     if limit < FIRST_LOOK or pairs > max(config.max_replicates, FIRST_LOOK):
         return None
     if ending(config, left, slots):
-        return limit
+        return None if breeding else limit
     clear = pairs <= EAGER_PAIRS and state.since_best >= _SETTLED + slots
     clear = clear or state.since_best >= _STALLED + slots
     affordable = again(state) + 2 * max(math.ceil(pairs), FIRST_LOOK) <= _SWING * config.replicate_share * ended
@@ -125,24 +152,42 @@ def replicates(config: Config, state: State, room: int, flying: Mapping[int, int
     allowed = _SWING * config.replicate_share * ended - again(state) - sum(flying.values())
     if allowed < 1 or room < 1 or not config.max_replicates or state.best is None:
         return []
-    sigma = state.noise.estimate().sigma
-    beliefs = {standing.number: state.posterior(standing) for standing in state.contenders}
-    values = knowledge_gradients(beliefs, sigma)
-    eligible = sorted(
-        (
-            standing
-            for standing in state.contenders
-            if len(standing.scores) + flying.get(standing.number, 0) <= config.max_replicates
-            and not flying.get(standing.number, 0)
-        ),
-        key=lambda standing: (-values[standing.number], standing.number),
-    )
+    values = _values(state)
+    eligible = _eligible(config, state, flying, values)
     if not eligible:
         return []
     greatest, progress = values[eligible[0].number], state.progress
     ratio = _SWING if progress <= 0 else min(_SWING, greatest / progress)
     count = math.floor(ratio * config.replicate_share * ended - again(state) - sum(flying.values()))
     return [standing for standing in eligible[: max(0, min(count, room))] if values[standing.number] > 0]
+
+
+def last_replicates(config: Config, state: State, left: Left, flying: Mapping[int, int]) -> list[Standing]:
+    """Return whom the last few experiments train again, once all births have ended and no challenge is worth it.
+
+    What they could find anew, nothing would be left to confirm: they make surer who is best among those that are known.
+    """
+    few = left.experiments is not None and left.experiments <= min(2 * FIRST_LOOK, reserve(config))
+    if not few or state.title.challenge is not None:
+        return []
+    return _eligible(config, state, flying, _values(state))[: left.experiments]
+
+
+def _values(state: State) -> dict[int, float]:
+    beliefs = {standing.number: state.posterior(standing) for standing in state.contenders}
+    return knowledge_gradients(beliefs, state.noise.estimate().sigma)
+
+
+def _eligible(config: Config, state: State, flying: Mapping[int, int], values: Mapping[int, float]) -> list[Standing]:
+    """Return who may be trained again, who is most worth it first."""
+    return sorted(
+        (
+            standing
+            for standing in state.contenders
+            if len(standing.scores) <= config.max_replicates and not flying.get(standing.number, 0)
+        ),
+        key=lambda standing: (-values[standing.number], standing.number),
+    )
 
 
 def knowledge_gradients(beliefs: Mapping[int, Posterior], sigma: float) -> dict[int, float]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from autoresearch_ray.evolution import verification
 from autoresearch_ray.evolution.challenge import Challenge, Verdict, abandoned, judge, simpler
 from autoresearch_ray.evolution.flight import Running
+from autoresearch_ray.evolution.state import Standing
 from autoresearch_ray.evolution.stopping import typical_seconds
 from autoresearch_ray.evolution.verification import Left
 from autoresearch_ray.variant import Purpose, variant_id
@@ -22,20 +23,28 @@ if TYPE_CHECKING:
 
 def spare(driver: Driver) -> int:
     """Return how many births the end phase leaves room for."""
-    left, challenge = _left(driver), driver.state.title.challenge
+    config, state, left = driver.config, driver.state, _left(driver)
+    challenge, needed = state.title.challenge, 0
     if driver.closing is not None:
         return 0
     if challenge is not None:
-        kept = 2 * challenge.limit - sum(map(len, challenge.fresh.values())) - challenge.flying.total()
-    elif left.pays_for_a_challenge and verification.worth_a_challenge(driver.config, driver.state):
-        kept = verification.reserve(driver.config)
-    else:
+        needed = 2 * challenge.limit - sum(map(len, challenge.fresh.values())) - challenge.flying.total()
+    if left.seconds is not None and verification.ending(config, replace(left, experiments=None), driver.cluster.slots):
+        worth = left.pays_for_a_challenge and verification.worth_a_challenge(config, state)
+        if challenge is not None or worth or breeding(driver):
+            return 0
+    if left.experiments is None:
         return sys.maxsize
-    if left.seconds is not None and verification.ending(
-        driver.config, replace(left, experiments=None), driver.cluster.slots
-    ):
-        return 0
-    return sys.maxsize if left.experiments is None else max(0, left.experiments - kept)
+    left = replace(left, experiments=max(0, left.experiments - needed))
+    near = left.experiments <= verification.reserve(config) and breeding(driver)
+    return max(0, left.experiments - verification.kept(config, state, left, breeding=near))
+
+
+def breeding(driver: Driver) -> bool:
+    """Return whether a birth that has begun may still become the best."""
+    queue = driver.queue
+    births = (run.experiment.purpose is Purpose.BIRTH for run in (*queue.running.values(), *queue.ready))
+    return any(births) or bool(driver.islands.asked) or len(driver.asking) > 0
 
 
 def _left(driver: Driver) -> Left:
@@ -54,16 +63,27 @@ def verify(driver: Driver) -> None:
     if title.challenge is not None and (verdict := judge(title.challenge, noise)):
         _rule(driver, title.challenge, verdict)
     if title.challenge is None:
-        limit = verification.challenge(driver.config, driver.state, _left(driver), driver.cluster.slots, ended)
+        left, slots = _left(driver), driver.cluster.slots
+        waits = verification.ending(driver.config, left, slots) and breeding(driver)
+        limit = verification.challenge(driver.config, driver.state, left, slots, ended, breeding=waits)
         if limit is not None and driver.state.best is not None:
             _challenge(driver, driver.state.best.number, limit)
     if title.challenge is not None:
         _feed(driver, title.challenge)
     room = min(driver.room, spare(driver))
-    for standing in verification.replicates(driver.config, driver.state, room, driver.replicating, ended):
+    chosen = verification.replicates(driver.config, driver.state, room, driver.replicating, ended)
+    for standing in chosen or _last(driver, room):
         if driver.ledger.reserve_experiment():
             _train_again(driver, standing.number, Purpose.REPLICATE)
             driver.replicating[standing.number] += 1
+
+
+def _last(driver: Driver, room: int) -> list[Standing]:
+    """Return whom the last few experiments train again, if it is time for them."""
+    config, left = driver.config, _left(driver)
+    if room < 1 or left.experiments is None or left.experiments > verification.reserve(config) or breeding(driver):
+        return []
+    return verification.last_replicates(config, driver.state, left, driver.replicating)
 
 
 def settled(driver: Driver) -> bool:

@@ -99,7 +99,7 @@ def challenge(
 ) -> int | None:
     """Return how many pairs a challenge by the best should have at most; None: not now.
 
-    At the end it waits for the births that train: one of them may be better still, and there is one reserve.
+    At the end it waits for the births that train, if there is time: one of them may be better still.
 
     Args:
         config: shares and limits.
@@ -107,7 +107,7 @@ def challenge(
         left: what may still be spent.
         slots: experiments that run at a time.
         ended: experiments that have ended.
-        breeding: births are in the making.
+        breeding: births are in the making, and there is time to wait for them.
     """
     if state.title.challenge is not None or not config.max_replicates:
         return None

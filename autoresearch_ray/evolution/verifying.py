@@ -31,7 +31,7 @@ def spare(driver: Driver) -> int:
         needed = 2 * challenge.limit - sum(map(len, challenge.fresh.values())) - challenge.flying.total()
     if left.seconds is not None and verification.ending(config, replace(left, experiments=None), driver.cluster.slots):
         worth = left.pays_for_a_challenge and verification.worth_a_challenge(config, state)
-        if challenge is not None or worth or breeding(driver):
+        if challenge is not None or worth:
             return 0
     if left.experiments is None:
         return sys.maxsize
@@ -64,7 +64,8 @@ def verify(driver: Driver) -> None:
         _rule(driver, title.challenge, verdict)
     if title.challenge is None:
         left, slots = _left(driver), driver.cluster.slots
-        waits = verification.ending(driver.config, left, slots) and breeding(driver)
+        hurries = verification.ending(driver.config, replace(left, experiments=None, closing=False), slots)
+        waits = not hurries and verification.ending(driver.config, left, slots) and breeding(driver)
         limit = verification.challenge(driver.config, driver.state, left, slots, ended, breeding=waits)
         if limit is not None and driver.state.best is not None:
             _challenge(driver, driver.state.best.number, limit)

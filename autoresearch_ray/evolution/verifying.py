@@ -35,9 +35,9 @@ def spare(driver: Driver) -> int:
             return 0
     if left.experiments is None:
         return sys.maxsize
-    left = replace(left, experiments=max(0, left.experiments - needed))
-    near = left.experiments <= verification.reserve(config) and breeding(driver)
-    return max(0, left.experiments - verification.kept(config, state, left, breeding=near))
+    free = max(0, left.experiments - needed)
+    near = free <= verification.reserve(config) and breeding(driver)
+    return max(0, free - verification.kept(config, state, replace(left, experiments=free), breeding=near))
 
 
 def breeding(driver: Driver) -> bool:

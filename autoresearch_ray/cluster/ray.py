@@ -97,8 +97,8 @@ class RayCluster:
         self._operators: Any = None
         self._pending: dict[Any, _Pending] = {}
         self._events: deque[Event] = deque()
-        connect(address, self._folder)
         try:
+            connect(address, self._folder)
             self._slots, self._counted_at = self._count_slots(), time.monotonic()
             if self._slots < 1:
                 raise ClusterError(_no_room(slot))

@@ -38,6 +38,10 @@ def sentence(error: ray.exceptions.RayError) -> str:
     return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), '')[:300]}"
 
 
+_NOT_CONNECTED = (RuntimeError, ValueError, OSError, ray.exceptions.RayError)
+"""What `ray.init` raises besides plain `Exception`s; OSError includes time-outs and refused connections."""
+
+
 def connect(address: str | None, folder: Path | None) -> None:
     """Start or join Ray.
 
@@ -50,9 +54,15 @@ def connect(address: str | None, folder: Path | None) -> None:
     options: dict[str, Any] = {"address": address} if address else _local_options(folder)
     try:
         ray.init(log_to_driver=False, configure_logging=False, **options)
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
-        where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
-        raise ClusterError(f"Cannot reach {where}: {' '.join(str(error).split())[:300]}") from error
+    except Exception as error:
+        # Where a node does not come up, as on a machine that is too busy, Ray raises plain `Exception`s.
+        if type(error) is not Exception and not isinstance(error, _NOT_CONNECTED):
+            raise
+        said = " ".join(str(error).split()).rstrip(".")[:300]
+        if address:
+            raise ClusterError(f"Cannot reach the Ray cluster at {address!r}: {said}.") from error
+        advice = "Is this machine very busy, or out of memory or disk? Try again."
+        raise ClusterError(f"Ray does not start on this machine: {said}. {advice}") from error
 
 
 def _local_options(folder: Path | None) -> dict[str, Any]:

@@ -126,6 +126,35 @@ def test_an_address_that_nobody_answers_at(address: str, says: str) -> None:
         ray_connection._knock(address)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        Exception("The current node timed out during startup. This could happen because\nsome of the raylet failed."),
+        ray.exceptions.RaySystemError("the store is gone"),
+        TimeoutError("no answer"),
+    ],
+    ids=["plain", "ray", "timeout"],
+)
+def test_ray_that_does_not_start_is_a_sentence(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(ClusterError, match=r"^Ray does not start on this machine: .*[a-z]\. Is this machine very busy"):
+        ray_connection.connect(None, Path("nowhere"))
+    with pytest.raises(ClusterError, match=r"^Cannot reach the Ray cluster at 'auto': .*[a-z][.]$"):
+        ray_connection.connect("auto", None)
+
+
+def test_a_fault_of_our_own_in_starting_ray_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: object) -> None:
+        raise TypeError("no such argument")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(TypeError, match="no such argument"):
+        ray_connection.connect(None, Path("nowhere"))
+
+
 @pytest.mark.slow
 def test_nothing_runs_on_after_the_end_and_no_room_is_a_sentence() -> None:
     script = Path(__file__).with_name("open_and_close.py")

@@ -104,15 +104,16 @@ class LlmConfig(Section):
 
 
 PRESETS: dict[str, tuple[str, ...]] = {
-    "claude": ("claude", "-p", "--permission-mode", "acceptEdits"),
-    "codex": ("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-"),
-    "gemini": ("gemini", "--approval-mode", "auto_edit", "-p", "{prompt}"),
+    "claude": ("claude", "-p", "--output-format", "json", "--permission-mode", "acceptEdits"),
+    "codex": ("codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", "-"),
+    "gemini": ("gemini", "--output-format", "json", "--approval-mode", "auto_edit", "-p", "{prompt}"),
     "copilot": ("copilot", "--allow-all-tools", "-p", "{prompt}"),
-    "cursor": ("cursor-agent", "--print", "--trust", "--force", "{prompt}"),
-    "opencode": ("opencode", "run", "{prompt}"),
+    "cursor": ("cursor-agent", "--print", "--output-format", "json", "--trust", "--force", "{prompt}"),
+    "opencode": ("opencode", "run", "--format", "json", "{prompt}"),
     "aider": ("aider", "--yes-always", "--no-git", "--no-auto-commits", "--message-file", "{prompt_file}", "{file}"),
 }
-"""How the common coding agents are run once, without questions and with the right to edit the files of their folder.
+"""How the common coding agents are run once, without questions and with the right to edit the files of their folder,
+so that they say what they used (operators/agent_output.py reads it) where they can.
 A word `{prompt}` becomes the prompt, `{prompt_file}` the file that holds it, `{file}` the evolved file; without either
 of the first two the prompt comes on standard input."""
 
@@ -133,6 +134,12 @@ class OperatorConfig(Section):
     timeout_seconds: float = Field(1800.0, gt=0, le=86_400)
     """Wall-clock seconds for one answer. An agent that takes longer is killed with all it started; a request that
     nobody answers in time is taken back."""
+    usd_per_million_input: float | None = Field(None, ge=0)
+    """Dollars for a million tokens that the agent says it read; with the next key, instead of what it says itself. Both
+    0 on a subscription: `max_cost_usd` counts nothing then. Null takes what the agent says, and where it says nothing
+    the run warns that `max_cost_usd` cannot hold."""
+    usd_per_million_output: float | None = Field(None, ge=0)
+    """Dollars for a million tokens that the agent says it wrote; given together with `usd_per_million_input`."""
     at_once: int = Field(2, ge=1, le=16)
     """Requests that are open at a time; the other births turn numbers meanwhile."""
     folder: Path | None = None
@@ -156,6 +163,12 @@ class OperatorConfig(Section):
             )
         if self.kind != "agent" and (self.command or self.preset):
             raise ValueError(f"operator.kind is {self.kind!r}: a command or preset needs the kind agent")
+        if (self.usd_per_million_input is None) != (self.usd_per_million_output is None):
+            raise ValueError(
+                "the price of operator is half: usd_per_million_input and usd_per_million_output must be given together"
+            )
+        if self.kind != "agent" and self.usd_per_million_input is not None:
+            raise ValueError(f"operator.kind is {self.kind!r}: only an agent has a price")
         if self.kind != "inbox" and self.folder is not None:
             raise ValueError(f"operator.folder is {str(self.folder)!r}: only operator.kind inbox has a folder")
         return self

@@ -79,11 +79,13 @@ class Birth:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a birth cost in language-model calls."""
+    """What a birth cost in calls of language models, or in an agent's work."""
 
     tokens_in: int = 0
     tokens_out: int = 0
     usd: float = 0.0
+    priced: bool = True
+    """False: it cost more than is said here, or nobody knows what; rows hold null where nothing at all is known."""
 
 
 @dataclass(frozen=True, slots=True)

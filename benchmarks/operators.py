@@ -7,12 +7,13 @@ Three parts, each printed and kept with `--out FILE` as JSON:
 3. the CPU time for applying a reply with all static checks, and the time for building its model in a process behind the
    walls, next to that of a process that only imports torch.
 
-    .venv/bin/python benchmarks/operators.py [--births 100] [--seconds 1] [--train 200] [--out FILE]
+    .venv/bin/python benchmarks/operators.py [--births 100] [--seconds 1] [--known FILE] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import subprocess
@@ -97,21 +98,36 @@ def scripted(births: int, share: float) -> dict[str, Any]:
     }
 
 
-def autoresearch(config: Config, data: Path, most: int) -> dict[str, Any]:
+def autoresearch(config: Config, data: Path, known: Path | None) -> dict[str, Any]:
     """Apply what autoresearch's agent tried, look at it as the operators do, and train it."""
     trainer = trainer_of(config)
-    ends: dict[str, str] = {}
+    setting = f"{config.train_seconds:g} s, seed {hashlib.sha256(SEED.encode()).hexdigest()[:12]}"
+    ends = kept(known, setting)
     with Builder(building.terms_of(config, data)) as builder:
         for name in tried_settings.TRIED:
+            if name in ends:
+                continue
             edited = edit.apply(SEED, tried_settings.reply(SEED, name))
             if isinstance(edited, edit.Refused):
                 ends[name] = f"not applied: {edited.reason}"
             elif refusal := inspect(edited.source).refusal or builder.refusal(edited.source):
                 ends[name] = f"preflight: {refusal}"
             else:
-                ends[name] = "passed" if len(ends) >= most else trained(trainer, name, edited.source)
+                ends[name] = trained(trainer, name, edited.source)
+            if known is not None:
+                with known.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"setting": setting, "name": name, "end": ends[name]}) + "\n")
     kinds = Counter(end.partition(":")[0] for end in ends.values())
-    return {"settings": len(ends), **kinds, "others": {name: end for name, end in ends.items() if ":" in end}}
+    others = {name: end for name, end in ends.items() if ":" in end}
+    return {"settings": len(ends), "train_seconds": config.train_seconds, **kinds, "others": others}
+
+
+def kept(known: Path | None, setting: str) -> dict[str, str]:
+    """Return how settings ended in an earlier, unfinished call under the same setting."""
+    if known is None or not known.exists():
+        return {}
+    lines = map(json.loads, known.read_text(encoding="utf-8").splitlines())
+    return {line["name"]: line["end"] for line in lines if line["setting"] == setting}
 
 
 def trained(trainer: Any, name: str, source: str) -> str:
@@ -156,7 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--births", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--train", type=int, default=10**6, help="train at most so many of autoresearch's settings")
+    parser.add_argument("--known", type=Path, help="keeps each of autoresearch's settings as it ends, to go on from")
     parser.add_argument("--part", action="append", help="times, scripted or autoresearch; default: all")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
@@ -168,7 +184,7 @@ def main() -> None:
     parts: dict[str, Callable[[], Any]] = {
         "times": lambda: times(quick, data),
         "scripted": lambda: [scripted(arguments.births, share) for share in (0.0, 0.3)],
-        "autoresearch": lambda: autoresearch(quick, data, arguments.train),
+        "autoresearch": lambda: autoresearch(quick, data, arguments.known),
     }
     outcome: dict[str, Any] = {"date": str(date.today())}
     for name in arguments.part or parts:

@@ -39,7 +39,7 @@ def budget(config: Config) -> Budget:
     size = config.population_size
     if isinstance(size, str):
         size = automatic_population(planned_experiments(config, slots or 1), slots or 1)
-    usd = limits.usd if config.llm.models else 0.0
+    usd = limits.usd if config.llm.models or config.operator.kind == "agent" else 0.0
     return Budget(limits.births, limits.experiments, hours, usd, slots, tuple(capacities(size, config.num_islands)))
 
 

@@ -43,6 +43,10 @@ from autoresearch_ray.variant import Status
 
 _REDRAW_SECONDS = 0.5
 _PROJECT_SECONDS = 2.0
+_UNPRICED = (
+    "warning: the agent does not say what it cost, so max_cost_usd={cap:g} cannot hold: set "
+    "operator.usd_per_million_input and operator.usd_per_million_output (0 on a subscription), or max_cost_usd=null"
+)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FIXED = (
     "name", "storage", "seed", "seed_model", "data", "num_islands", "train_seconds", "num_gpus", "num_cpus",
@@ -162,7 +166,7 @@ class _View:
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
         self._controls = Controls(folder)
         self._teller = Teller(driver.config.notify)
-        self._down = False
+        self._down = self._unpriced = False
         self._projection = _Projection(folder)
         self._drawn_at = 0.0
 
@@ -187,6 +191,9 @@ class _View:
             said = f"warning: nobody answers ({driver.asking.trouble.rstrip('.')})"
             self._say(f"{said}: the search goes on with numbers and merges, and asks again later")
         self._down = driver.availability.down
+        if driver.asking.unpriced and not self._unpriced and driver.config.max_cost_usd is not None:
+            self._unpriced = True
+            self._say(_UNPRICED.format(cap=driver.config.max_cost_usd))
         if failure := self._projection.update():
             self._say(failure)
         if time.monotonic() - self._drawn_at < _REDRAW_SECONDS:

@@ -31,6 +31,7 @@ class Asking:
     Attributes:
         availability: whether language models may be asked.
         trouble: why the last that was asked gave no answer.
+        unpriced: somebody was asked and nobody knows what it cost, so that no cap on dollars can hold.
     """
 
     def __init__(self, driver: Driver, program: Callable[[], str], facts: Sequence[str], call_usd: float) -> None:
@@ -44,6 +45,7 @@ class Asking:
         """
         self.availability = Availability(int(driver.config.language), call_usd)
         self.trouble = ""
+        self.unpriced = False
         self._driver = driver
         self._program = program
         self._facts = tuple(facts)
@@ -130,11 +132,15 @@ class Asking:
         if birth.number in self._since:
             self._seconds += _SMOOTHING * (now - self._since.pop(birth.number) - self._seconds)
         if request.language:
-            if isinstance(answer, Failure) or answer.unasked:
-                self.trouble = answer.reason if isinstance(answer, Failure) else answer.unasked
-                self.availability.answered(False, now)
-            elif answer.model is not None:
+            self.unpriced = self.unpriced or not answer.usage.priced
+            if self._driver.config.operator.kind == "agent":
+                self.availability.paid(answer.usage.usd)
+            trouble = answer.reason if isinstance(answer, Failure) else answer.unasked
+            if answer.model is not None:  # nonsense too is an answer: what it costs is for the bandits to learn
                 self.availability.answered(True, now)
+            elif trouble:
+                self.trouble = trouble
+                self.availability.answered(False, now)
         if answer.notes is not None:
             self._driver.memory.notes = answer.notes
             records = self._driver.records

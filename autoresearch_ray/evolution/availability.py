@@ -48,9 +48,13 @@ class Availability:
         cap = ledger.limits.usd
         return cap is None or ledger.spent.usd + 2 * (in_flight + 1) * self._call_usd <= cap
 
-    def answered(self, usable: bool, now: float) -> None:
-        """Take in how a birth that asked went; one success ends a pause."""
-        if usable:
+    def paid(self, usd: float) -> None:
+        """Take in what a birth cost whose asking has no price beforehand: the next may cost as much as the dearest."""
+        self._call_usd = max(self._call_usd, usd / 2)
+
+    def answered(self, replied: bool, now: float) -> None:
+        """Take in whether a birth that asked got an answer, usable or not; one ends a pause."""
+        if replied:
             self._failures, self._pause = 0, PAUSE_SECONDS
             return
         self._failures += 1

@@ -93,17 +93,10 @@ def made(birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure, n
         created_at=now,
         usage=answer.usage,
     )
+    asked = replace(variant, model=answer.model, prompt_hash=answer.prompt_hash, program_hash=answer.program_hash)
     if isinstance(answer, Failure):
-        return variant
-    return replace(
-        variant,
-        source=answer.source,
-        hypothesis=answer.hypothesis,
-        model=answer.model,
-        prompt_hash=answer.prompt_hash,
-        program_hash=answer.program_hash,
-        step_size=answer.step_size,
-    )
+        return asked
+    return replace(asked, source=answer.source, hypothesis=answer.hypothesis, step_size=answer.step_size)
 
 
 def seed_error(result: Result, losses: int) -> SeedError | ClusterError:

@@ -164,7 +164,7 @@ def _operator(shown: dict[str, Any]) -> str:
         words += f" by {text.plain(shown['model'])}"
     if shown["llm_tokens_in"] or shown["llm_tokens_out"]:
         words += f", {text.quantity(shown['llm_tokens_in'])} tokens in, {text.quantity(shown['llm_tokens_out'])} out"
-        words += f", ${shown['llm_usd']:.4f}"
+        words += ", price not known" if shown["llm_usd"] is None else f", ${shown['llm_usd']:.4f}"
     if shown["step_size"] is not None:
         words += f", step size {shown['step_size']:.3g}"
     return words

@@ -231,10 +231,18 @@ def proposal_row(variant: Variant) -> Row:
         "source": variant.source or None,
         "step_size": variant.step_size,
         "carried_from": variant.carried_from,
-        "llm_tokens_in": variant.usage.tokens_in,
-        "llm_tokens_out": variant.usage.tokens_out,
-        "llm_usd": variant.usage.usd,
+        **_usage_columns(variant.usage),
         "created_at": variant.created_at,
+    }
+
+
+def _usage_columns(usage: Usage) -> Row:
+    """Return what a birth cost, null where nothing is known of it."""
+    known = usage.priced or usage.tokens_in or usage.tokens_out
+    return {
+        "llm_tokens_in": usage.tokens_in if known else None,
+        "llm_tokens_out": usage.tokens_out if known else None,
+        "llm_usd": usage.usd if usage.priced or usage.usd else None,
     }
 
 
@@ -368,7 +376,9 @@ def variant_of(row: Mapping[str, Any]) -> Variant:
         model=row["model"],
         prompt_hash=row["prompt_hash"],
         program_hash=row["program_hash"],
-        usage=Usage(row["llm_tokens_in"], row["llm_tokens_out"], row["llm_usd"]),
+        usage=Usage(
+            row["llm_tokens_in"] or 0, row["llm_tokens_out"] or 0, row["llm_usd"] or 0.0, row["llm_usd"] is not None
+        ),
         step_size=row["step_size"],
         carried_from=row.get("carried_from"),
     )

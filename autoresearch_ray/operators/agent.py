@@ -1,7 +1,7 @@
 """A command-line coding agent as the operator: run once for each question, in a folder with the files to edit.
 
-Owns the folder, the process and its end. Does not own the agent's configuration or its costs: it runs as the user who
-started the search, with that user's login.
+Owns the folder and the process. Does not own its end (guard.py), what it prints (agent_output.py), or its
+configuration: it runs as the user who started the search, with that user's login.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shlex
 import shutil
-import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +25,8 @@ import numpy as np
 
 from autoresearch_ray.config import OperatorConfig
 from autoresearch_ray.errors import ConfigError
-from autoresearch_ray.operators import credentials
+from autoresearch_ray.operators import agent_output, credentials, guard
+from autoresearch_ray.operators.agent_output import Printed
 from autoresearch_ray.operators.bench import Bench
 from autoresearch_ray.operators.edit import one_line
 from autoresearch_ray.operators.ensemble import CallFailed
@@ -33,17 +34,17 @@ from autoresearch_ray.operators.llm import Reply
 from autoresearch_ray.operators.mutation import Asks
 from autoresearch_ray.operators.request import Message, Request
 from autoresearch_ray.operators.workplace import Workplace, counted
-from autoresearch_ray.training import processes
 from autoresearch_ray.training.preflight import LARGEST_SOURCE
 from autoresearch_ray.variant import Usage
 
 NOTES = "notes.md"
 SECOND = "second_parent.py"
-_MARKER = "AUTORESEARCH_AGENT"
 _PROMPT = ".prompt.md"
-_TAIL_BYTES = 65_536
+_TAIL = 65_536
+# Characters of what it printed that count as its answer.
+_LARGEST_OUTPUT = 32 << 20
+# Bytes that are read at all: events of one run, which say piece by piece what it used.
 _LARGEST_NOTES = 32_768
-_POLL_SECONDS = 0.05
 
 
 class Agent(Workplace):
@@ -73,7 +74,7 @@ class Agent(Workplace):
         self._clock = clock
         self._bench = Bench()
         self._lock = threading.Lock()
-        self._running: set[str] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self.closed = False
 
     @property
@@ -95,8 +96,8 @@ class Agent(Workplace):
     def close(self) -> None:
         """End the agents that are still at work."""
         self.closed = True
-        for marker in list(self._running):
-            _end(marker, None)
+        for process in list(self._running):
+            process.terminate()
 
     @contextlib.contextmanager
     def open(self, request: Request) -> Iterator[Asks]:
@@ -128,34 +129,44 @@ class Agent(Workplace):
             reason = self._bench.reason(self.name)
         return CallFailed(f"{self.name} is left alone for {left:.0f} s. {reason}".strip(), Usage(), down=True)
 
-    def run(self, folder: Path, prompt: str, file: str) -> tuple[str, str | None]:
-        """Run the command once; return what it printed at last, and why that is no answer, or None."""
-        marker = secrets.token_hex(16)
+    def run(self, folder: Path, prompt: str, file: str) -> tuple[Printed, str | None]:
+        """Run the command once; return what it printed, and why that is no answer, or None."""
         _write(folder / _PROMPT, prompt)
         filled = {"{prompt}": prompt, "{prompt_file}": str(folder / _PROMPT), "{file}": file}
         words = [_filled(word, filled) for word in self._settings.words]
         piped = not any("{prompt}" in word or "{prompt_file}" in word for word in self._settings.words)
+        lifeline, ours = os.pipe()
         with tempfile.TemporaryFile() as output, open(folder / _PROMPT, "rb") as asked:
             try:
                 process = subprocess.Popen(
-                    words,
-                    cwd=folder,
-                    env={**self._environment(), _MARKER: marker},
+                    [sys.executable, "-m", guard.__name__, str(lifeline), str(folder), *words],
+                    cwd=Path(__file__).parents[2],  # where the package is; the folder may hold an agent's os.py
+                    env=self._environment(),
                     stdin=asked if piped else subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
+                    pass_fds=(lifeline,),
                 )
             except (OSError, ValueError) as error:
+                os.close(ours)
                 reason = error.strerror if isinstance(error, OSError) else str(error)
-                return "", f"the command {words[0]!r} cannot be started ({reason})"
-            self._running.add(marker)
+                return Printed("", Usage()), f"the command {words[0]!r} cannot be started ({reason})"
+            finally:
+                os.close(lifeline)
+            self._running.add(process)
             try:
+                if self.closed:  # meanwhile
+                    process.terminate()
                 complaint = self._wait(process)
             finally:
-                _end(marker, process)
-                self._running.discard(marker)
-            return _tail(output), complaint
+                os.close(ours)
+                process.terminate()
+                process.wait()
+                self._running.discard(process)
+            printed = self._printed(output)
+            unused = process.returncode == guard.NOT_STARTED
+            return replace(printed, usage=Usage()) if unused else printed, complaint
 
     def answered(self, failure: str | None) -> None:
         """Take in how a run went."""
@@ -167,14 +178,23 @@ class Agent(Workplace):
 
     def _wait(self, process: subprocess.Popen[bytes]) -> str | None:
         """Wait for the command; return why it is no answer that it ended so."""
-        deadline = time.monotonic() + self._settings.timeout_seconds
-        while process.poll() is None:
-            if self.closed:
-                return "the run ended before it answered"
-            if time.monotonic() > deadline:
-                return f"it did not end within {self._settings.timeout_seconds:g} s, and was killed"
-            time.sleep(_POLL_SECONDS)
-        return None if process.returncode == 0 else f"it ended with exit code {process.returncode}"
+        try:
+            code = process.wait(self._settings.timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return f"it did not end within {self._settings.timeout_seconds:g} s, and was killed"
+        if self.closed:
+            return "the run ended before it answered"
+        if code == guard.NOT_STARTED:
+            return f"the command {self._settings.words[0]!r} cannot be started"
+        return None if code == 0 else f"it ended with exit code {code}"
+
+    def _printed(self, output: IO[bytes]) -> Printed:
+        """Return the end of what it said, and what it used as far as that is known."""
+        size = output.seek(0, os.SEEK_END)
+        output.seek(max(0, size - _LARGEST_OUTPUT))
+        printed = agent_output.read(output.read().decode(errors="replace"))
+        usage = printed.usage if size <= _LARGEST_OUTPUT else replace(printed.usage, priced=False)
+        return replace(printed, text=printed.text[-_TAIL:], usage=_charged(self._settings, usage))
 
     def _environment(self) -> dict[str, str]:
         """Return the user's environment without credentials, but for those that the configuration names."""
@@ -231,17 +251,17 @@ class _Visit:
             before = self._given
             _restore(self._folder / self._file, before)
         printed, complaint = self._agent.run(self._folder, prompt, self._file)
-        printed = self._agent.redact(printed)
+        text, complaint = self._agent.redact(printed.text), complaint or _said(printed.error)
         source, missing = self._read()
         if complaint is not None and source in (None, before):
-            last = next((line for line in reversed(printed.splitlines()) if line.strip()), "")
-            said = f": {one_line(last, 200)}" if last else ""
+            last = next((line for line in reversed(text.splitlines()) if line.strip()), "")
+            said = f": {one_line(last, 200)}" if last and last not in complaint else ""
             self._agent.answered(f"{self._agent.name}: {complaint}.")
-            return CallFailed(f"The agent {self._agent.name} gave no answer: {complaint}{said}.", Usage())
+            return CallFailed(f"The agent {self._agent.name} gave no answer: {complaint}{said}.", printed.usage)
         self._agent.answered(None)
         if source is None:
-            return Reply(printed, self._agent.name, Usage(), complaint=missing)
-        return Reply(printed, self._agent.name, Usage(), source=source)
+            return Reply(text, self._agent.name, printed.usage, complaint=missing)
+        return Reply(text, self._agent.name, printed.usage, source=source)
 
     def _read(self) -> tuple[str | None, str]:
         """Return the edited file, or why there is none."""
@@ -277,36 +297,17 @@ def _write(path: Path, text: str) -> None:
     path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
 
 
-def _tail(output: IO[bytes]) -> str:
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(0, size - _TAIL_BYTES))
-    return output.read().decode(errors="replace")
+def _said(error: str) -> str | None:
+    return f"it reports an error ({one_line(error, 200).rstrip('.')})" if error else None
 
 
-def _end(marker: str, process: subprocess.Popen[bytes] | None) -> None:
-    """Kill an agent and everything it started: its session, and whatever has its mark in the environment."""
-    if process is not None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    wanted = f"{_MARKER}={marker}".encode()
-    for _ in range(3):  # what is listed may have started another meanwhile
-        found = [pid for pid in _pids() if wanted in _environ(pid)]
-        for pid in found:
-            processes.kill(pid)
-        if not found:
-            return
-
-
-def _pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()] if processes.LINUX else []
-
-
-def _environ(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []
+def _charged(settings: OperatorConfig, usage: Usage) -> Usage:
+    """Return what was used at the configured prices, or as the agent itself says."""
+    prices = (settings.usd_per_million_input, settings.usd_per_million_output)
+    if None in prices or (any(prices) and not (usage.tokens_in or usage.tokens_out)):
+        return usage
+    usd = (usage.tokens_in * (prices[0] or 0.0) + usage.tokens_out * (prices[1] or 0.0)) / 1e6
+    return replace(usage, usd=usd, priced=True)
 
 
 def shown(settings: OperatorConfig) -> str:

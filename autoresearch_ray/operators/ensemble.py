@@ -60,7 +60,12 @@ class Readiness:
 
 def total(first: Usage, second: Usage) -> Usage:
     """Return what two calls cost together."""
-    return Usage(first.tokens_in + second.tokens_in, first.tokens_out + second.tokens_out, first.usd + second.usd)
+    return Usage(
+        first.tokens_in + second.tokens_in,
+        first.tokens_out + second.tokens_out,
+        first.usd + second.usd,
+        first.priced and second.priced,
+    )
 
 
 @dataclass
@@ -171,6 +176,8 @@ class LanguageModels:
             dearest = max(dearest, model.in_full(self.settings.max_prompt_tokens).usd)
             answer = self._call(model, _CHECK, np.random.default_rng(0), attempts=min(2, self._tries(model)))
             usage = total(usage, answer.usage)
+            if isinstance(answer, Reply) and answer.complaint:
+                raise ConfigError(f"{model.name}: {answer.complaint}")
             if isinstance(answer, CallFailed) and not answer.transient:
                 base = model.config.api_base or self.settings.api_base
                 where = f" Its address is {base} (llm.api_base)." if base else ""

@@ -185,8 +185,9 @@ def _complete(model: Model, messages: Sequence[Message], in_full: Usage) -> Repl
     cut = finish == "length"
     if text.strip():
         return Reply(text, model.name, usage, cut)
-    if cut:
-        return Fault(f"the reply is empty: all {config.max_output_tokens} tokens went into reasoning", usage)
+    if cut:  # it answered, only not with words: that is dear, and no failing call
+        said = f"The reply is empty: all {config.max_output_tokens} tokens went into reasoning (max_output_tokens)."
+        return Reply(text, model.name, usage, cut, complaint=said)
     return Fault("the reply is empty", usage, again=True)
 
 

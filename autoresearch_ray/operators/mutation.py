@@ -101,18 +101,24 @@ def _answered(
 ) -> Proposal | Failure:
     edited = judged.edited
     if isinstance(edited, Refused):
-        return Failure(f"{answer.model} gave no usable reply, asked twice. {edited.reason}", usage)
+        reason = f"{answer.model} gave no usable reply, asked twice. {edited.reason}"
+        return Failure(reason, usage, answer.model, *_hashes(request, sent))
     if judged.change is not None:
         aids.remembered.note(judged.change)
+    prompt_hash, program_hash = _hashes(request, sent)
     return Proposal(
         edited.source,
         edited.hypothesis,
         model=answer.model,
-        prompt_hash=prompt.prompt_hash(sent),
-        program_hash=prompt.program_hash(request.program),
+        prompt_hash=prompt_hash,
+        program_hash=program_hash,
         usage=usage,
         refusal=judged.refusal,
     )
+
+
+def _hashes(request: Request, sent: Sequence[Message]) -> tuple[str, str]:
+    return prompt.prompt_hash(sent), prompt.program_hash(request.program)
 
 
 def _asked(

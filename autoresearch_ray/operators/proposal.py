@@ -44,5 +44,9 @@ class Failure:
     reason: str
     """One sentence."""
     usage: Usage = field(default_factory=Usage)
+    model: str | None = None
+    """Who answered, with nothing that can be used: dear, but not down. None: nobody did, and both hashes are None."""
+    prompt_hash: str | None = None
+    program_hash: str | None = None
     notes: str | None = None
     """What a reflection before it wrote down; None: there was none."""

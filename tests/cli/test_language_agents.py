@@ -15,6 +15,7 @@ import yaml
 
 from autoresearch_ray.lineage import snapshot
 from autoresearch_ray.operators import transcripts
+from autoresearch_ray.training import processes
 from autoresearch_ray.variant import Birth, Operator
 
 pytestmark = pytest.mark.slow
@@ -29,6 +30,19 @@ number = float(re.search(r'LR = (\\S+)', text)[1])
 open('solve.py', 'w').write(re.sub(r'LR = \\S+', f'LR = {number * 0.9:.4g}', text))
 open('notes.md', 'a').write(f'{number}\\n')
 print('HYPOTHESIS: a lower rate')
+"""
+
+COSTS = """
+import json
+print(json.dumps({'type': 'result', 'is_error': False, 'result': 'HYPOTHESIS: a lower rate', 'total_cost_usd': 0.4}))
+"""
+HANGS = """
+import os, subprocess, sys, time
+child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)
+with open({part!r}, 'w') as file:
+    file.write(f'{{os.getpid()}} {{child.pid}}')
+os.rename({part!r}, {pids!r})
+time.sleep(600)
 """
 
 
@@ -76,7 +90,8 @@ def test_an_agent_breeds(tmp_path: Path) -> None:
     assert rows
     completed = [row for row in rows if row["status"] == "completed"]
     assert completed
-    assert all(row["hypothesis"] == "a lower rate" and row["llm_usd"] == 0 for row in completed)
+    assert all(row["hypothesis"] == "a lower rate" and row["llm_usd"] is None for row in completed)
+    assert ended.stdout.count("warning: the agent does not say what it cost, so max_cost_usd=20 cannot hold: set") == 1
     folder = tmp_path / "runs" / "run"
     assert len((folder / "agent" / "notes.md").read_text().splitlines()) >= len(completed)
     first = completed[0]
@@ -84,6 +99,34 @@ def test_an_agent_breeds(tmp_path: Path) -> None:
     (exchange,) = transcripts.of_variant(folder, birth)
     assert exchange.prompt_hash == first["prompt_hash"]
     assert "HYPOTHESIS: a lower rate" in (exchange.reply or "")
+
+
+def test_what_an_agent_says_that_it_cost_is_held_against_the_cap(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(f"{AGENT}{COSTS}")
+    operator = {"command": [sys.executable, str(tmp_path / "agent.py")], "at_once": 1}
+    ended = run(config(tmp_path, operator, llm={"parameters_share": 0.0}, max_cost_usd=1.0))
+    assert ended.returncode == 0, ended.stderr
+    assert "warning" not in ended.stdout
+    costs = [row["llm_usd"] for row in asked(tmp_path)]
+    assert costs == [0.4, 0.4]  # a third might pass the cap
+    assert json.loads((tmp_path / "runs" / "run" / "live.json").read_text())["usd"] == 0.8
+
+
+def test_a_driver_that_is_killed_leaves_no_agent_behind(tmp_path: Path) -> None:
+    (tmp_path / "agent.py").write_text(HANGS.format(part=str(tmp_path / "part"), pids=str(tmp_path / "pids")))
+    path = config(tmp_path, {"command": [sys.executable, str(tmp_path / "agent.py")]}, llm={"parameters_share": 0.0})
+    driver = subprocess.Popen([*COMMAND, "run", "-c", str(path), "--name", "run"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 150
+    while not (tmp_path / "pids").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    driver.kill()
+    driver.wait()
+    left = set(map(int, (tmp_path / "pids").read_text().split()))
+    deadline = time.monotonic() + 60
+    while left and time.monotonic() < deadline:
+        left = {pid for pid in left if processes.usage(pid) is not None}
+        time.sleep(0.1)
+    assert not left
 
 
 def unanswered(folder: Path) -> bool:

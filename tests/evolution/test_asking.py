@@ -13,12 +13,13 @@ from scripted import SEED_SOURCE, ScriptedCluster, bowl
 from autoresearch_ray.config import Config
 from autoresearch_ray.evolution.cluster import Proposed
 from autoresearch_ray.evolution.driver import Driver
+from autoresearch_ray.evolution.replay import replay
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import dispatch
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.request import Request
-from autoresearch_ray.variant import Experiment, Operator, Result, Status
+from autoresearch_ray.variant import Experiment, Operator, Result, Status, Usage
 
 LLM = {"models": [{"name": "openai/x"}], "parameters_share": 0.0}
 CRASH = Result(Status.CRASHED, "NameError: no", log_tail="Traceback\nNameError: no", train_seconds=0.0)
@@ -171,6 +172,34 @@ def test_a_stand_in_is_recorded_as_what_it_was_and_the_models_count_as_down(tmp_
     assert all(row["model"] is None for row in rows)
     assert driver.availability.down
     assert sum(request.language for request in cluster.requests) < 15
+
+
+def test_nonsense_is_an_answer_that_is_paid_for_and_nobody_counts_as_down(tmp_path: Path) -> None:
+    paid = Usage(1000, 100, 0.5)
+    cluster = Reading(lambda request: Failure("openai/x gave no usable reply.", paid, "openai/x", "p", "q"))
+    driver, rows = search(tmp_path, cluster)
+    assert not driver.availability.down
+    assert all(request.language for request in cluster.requests)
+    failed = [row for row in rows if row["number"]]
+    assert {(row["status"], row["model"], row["prompt_hash"]) for row in failed} == {
+        ("operator_failed", "openai/x", "p")
+    }
+    assert {idea.model for idea in cluster.requests[-1].ideas} == {"openai/x"}  # so that the bandit learns of it
+    down = Reading(lambda request: Failure("no answer", paid))
+    driver, rows = search(tmp_path / "down", down)
+    assert driver.availability.down
+    assert sum(request.language for request in down.requests) < 15
+    assert {row["model"] for row in rows} == {None}
+
+
+def test_what_nobody_knows_the_price_of_is_null(tmp_path: Path) -> None:
+    used = (Usage(10, 5, priced=False), Usage(priced=False), Usage(10, 5, 0.5, priced=False), Usage(10, 5, 0.5))
+    cluster = Reading(lambda request: numbered(request, usage=used[request.birth.number % 4]))
+    driver, rows = search(tmp_path, cluster)
+    known = {row["number"] % 4: (row["llm_tokens_in"], row["llm_tokens_out"], row["llm_usd"]) for row in rows[1:]}
+    assert known == {0: (10, 5, None), 1: (None, None, None), 2: (10, 5, 0.5), 3: (10, 5, 0.5)}
+    with LineageStore.open(tmp_path) as store:
+        assert replay(store).spent.usd == driver.ledger.spent.usd == 0.5 * 15
 
 
 def test_what_operators_refuse_is_rejected_with_its_source_and_never_trained(tmp_path: Path) -> None:

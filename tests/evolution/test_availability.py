@@ -16,6 +16,17 @@ def test_what_may_be_spent_counts_those_that_ask_already_at_their_dearest() -> N
     assert not models.now(0.0, ledger, 0)
 
 
+def test_an_agent_may_cost_as_much_as_the_dearest_so_far() -> None:
+    ledger = Ledger(Limits(usd=1.0))
+    agents = Availability(1, call_usd=0.0)
+    agents.paid(0.3)
+    agents.paid(0.1)
+    assert agents.now(0.0, ledger, 2)
+    assert not agents.now(0.0, ledger, 3)
+    ledger.settle_operator(0, 0, 0.8)
+    assert not agents.now(0.0, ledger, 0)
+
+
 def test_models_that_fail_in_a_row_are_left_alone_for_a_while_and_longer_each_time() -> None:
     ledger = Ledger(Limits())
     models = Availability(1, 0.0)

@@ -20,7 +20,7 @@ from autoresearch_ray.operators.aids import Aids
 from autoresearch_ray.operators.proposal import Failure, Proposal
 from autoresearch_ray.operators.transcripts import Exchange
 from autoresearch_ray.training import processes
-from autoresearch_ray.variant import Operator
+from autoresearch_ray.variant import Operator, Usage
 
 EDIT = "text = open('train.py').read(); open('train.py', 'w').write(text.replace('DEPTH = 3 ', 'DEPTH = 4 '))"
 DEEPER = SEED.replace("DEPTH = 3 ", "DEPTH = 4 ")
@@ -59,7 +59,7 @@ def test_an_edited_file_is_the_reply(agent: Make) -> None:
     assert answer.hypothesis == "one more layer"
     assert answer.model == Path(sys.executable).name
     assert answer.prompt_hash
-    assert answer.usage.usd == 0
+    assert answer.usage == Usage(priced=False)
 
 
 def test_what_lies_in_the_folder(agent: Make, tmp_path: Path) -> None:
@@ -107,6 +107,32 @@ def test_a_file_full_of_fences_arrives_whole(agent: Make) -> None:
     assert answer.source == DEEPER + 'F = """\n```python\n````\n<<<<<<< SEARCH\n=======\n"""\n'
 
 
+# ----------------------------------------------------------------------------------------------------------------- cost
+
+SAYS = "import json; print(json.dumps({'type': 'result', 'is_error': %s, 'result': 'HYPOTHESIS: deeper', "
+SAYS += "'total_cost_usd': 0.25, 'usage': {'input_tokens': 2000, 'output_tokens': 100}}))"
+
+
+def test_what_an_agent_says_that_it_used_is_paid(agent: Make) -> None:
+    answer = proposed(agent(f"{EDIT}\n{SAYS % False}"))
+    assert (answer.usage, answer.hypothesis) == (Usage(2000, 100, 0.25), "deeper")
+    prices = {"usd_per_million_input": 10, "usd_per_million_output": 100}
+    assert proposed(agent(f"{EDIT}\n{SAYS % False}", **prices)).usage == Usage(2000, 100, 0.03)
+    free = {"usd_per_million_input": 0, "usd_per_million_output": 0}
+    assert proposed(agent(EDIT, **free)).usage == Usage()
+    assert proposed(agent(EDIT)).usage == proposed(agent(EDIT, **prices)).usage == Usage(priced=False)
+
+
+def test_failures_are_paid_too(agent: Make) -> None:
+    answer = dispatch.propose(request(SEED), agent(SAYS % True))
+    assert isinstance(answer, Failure)
+    assert answer.usage == Usage(2000, 100, 0.25)
+    assert answer.reason.endswith("gave no answer: it reports an error (HYPOTHESIS: deeper).")
+    answer = dispatch.propose(request(SEED), agent(SAYS % False))  # nothing changed, asked twice
+    assert isinstance(answer, Failure)
+    assert (answer.usage, answer.model) == (Usage(4000, 200, 0.5), Path(sys.executable).name)
+
+
 # ------------------------------------------------------------------------------------------------------------- failures
 
 
@@ -114,7 +140,7 @@ def test_a_command_that_is_not_there_is_said_before_the_first_birth(tmp_path: Pa
     missing = Agent(OperatorConfig(command=("no-such-agent-here", "-p")), {}, tmp_path / "notes.md", 1000)
     with pytest.raises(ConfigError, match="the command 'no-such-agent-here' is not found: install it"):
         missing.check()
-    assert "cannot be started (No such file or directory)" in failed(missing)
+    assert "the command 'no-such-agent-here' cannot be started: No such file or directory." in failed(missing)
     wants = OperatorConfig(command=("true",), environment=("SOME_MISSING_API_KEY",))
     with pytest.raises(ConfigError, match="names SOME_MISSING_API_KEY, which is not set"):
         Agent(wants, {}, tmp_path / "notes.md", 1000).check()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -32,18 +31,6 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[llm_server.Server]:
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(started: llm_server.Server) -> llm_server.Server:
-    started.reset()
-    return started
 
 
 def config(name: str, **changes: Any) -> ModelConfig:

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from pathlib import Path
@@ -32,18 +31,6 @@ PROMPT = (Message("system", "You are an operator."), Message("user", "Change the
 MODEL = ModelConfig(
     name="openai/test", usd_per_million_input=2, usd_per_million_output=8, max_output_tokens=1000, timeout_seconds=20
 )
-
-
-@pytest.fixture(scope="module")
-def started() -> Iterator[llm_server.Server]:
-    with llm_server.running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(started: llm_server.Server) -> llm_server.Server:
-    started.reset()
-    return started
 
 
 class Pauses(list[float]):
@@ -121,9 +108,12 @@ def test_a_reply_that_was_cut_says_so(server: llm_server.Server) -> None:
     reply, empty = asked.ask(PROMPT, rng()), asked.ask(PROMPT, rng())
     assert isinstance(reply, Reply)
     assert reply.cut
-    assert isinstance(empty, CallFailed)
-    assert "all 1000 tokens went into reasoning" in empty.reason
+    assert isinstance(empty, Reply)
+    assert "all 1000 tokens went into reasoning" in empty.complaint
     assert server.counts()["requests"] == 2
+    server.script({"fault": "text", "text": "", "finish": "length"})
+    with pytest.raises(ConfigError, match="openai/test: The reply is empty: all 1000 tokens went into reasoning"):
+        asked.check()
 
 
 # --------------------------------------------------------------------------------------------------------------- faults

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -129,6 +129,9 @@ def test_a_second_reply_without_a_place_is_a_failure_that_is_paid_for() -> None:
     assert isinstance(failure, Failure)
     assert "scripted gave no usable reply, asked twice. Block 1 of 1: its SEARCH lines are not" in failure.reason
     assert failure.usage == Usage(200, 20, 1.0)
+    assert failure.model == "scripted"  # who answered nonsense is dear, not down
+    assert failure.prompt_hash
+    assert failure.program_hash == prompt.program_hash(PROGRAM)
 
 
 def test_a_second_reply_that_does_not_pass_is_left_to_be_rejected_with_its_source() -> None:
@@ -145,6 +148,7 @@ def test_a_failed_call_is_a_failure() -> None:
     assert failure.reason.startswith("Block 1 of 1")
     assert failure.reason.endswith("Asked again: nobody answers")
     assert failure.usage == Usage(100, 10, 0.6)
+    assert failure.model is None
 
 
 def test_a_prompt_that_cannot_be_made_short_enough_is_not_sent() -> None:
@@ -169,14 +173,7 @@ def test_what_a_program_must_be_is_for_the_caller_to_say() -> None:
 # ------------------------------------------------------------------------------------ with LiteLLM and a server's model
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[llm_server.Server]:
-    with llm_server.running() as server:
-        yield server
-
-
 def real(server: llm_server.Server) -> Asks:
-    server.reset()
     model = ModelConfig(name="openai/test", usd_per_million_input=1, usd_per_million_output=1)
     return LanguageModels(LlmConfig(models=(model,), api_base=server.api_base), {}, cap_usd=1.0)
 

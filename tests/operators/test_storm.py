@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,6 @@ MODELS = tuple(
     )
     for name in ("one", "two")
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[llm_server.Server]:
-    with llm_server.running() as server:
-        yield server
 
 
 def search(folder: Path, server: llm_server.Server, seconds: float, **keys: Any) -> tuple[Driver, ThreadedCluster]:

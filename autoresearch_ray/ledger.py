@@ -28,9 +28,12 @@ class Limits:
         return cls(births, config.max_experiments, config.max_hours, config.max_cost_usd)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Spent:
-    """What the run has spent so far; `experiments` counts every training but the lost ones."""
+    """What the run has spent so far; `experiments` counts every training but the lost ones.
+
+    A running total that its ledger adds to in place, several times a birth: `dataclasses.replace` it to keep one.
+    """
 
     births: int = 0
     experiments: int = 0
@@ -52,7 +55,7 @@ class Ledger:
 
     def __init__(self, limits: Limits, spent: Spent | None = None) -> None:
         self.limits = limits
-        self.spent = spent or Spent()
+        self.spent = replace(spent) if spent else Spent()
         self.reserved_experiments = 0
 
     def reserve_birth(self) -> bool:
@@ -60,7 +63,7 @@ class Ledger:
         limit = self.limits.births
         if self._closed() or (limit is not None and self.spent.births >= limit) or not self.reserve_experiment():
             return False
-        self.spent = replace(self.spent, births=self.spent.births + 1)
+        self.spent.births += 1
         return True
 
     def reserve_experiment(self) -> bool:
@@ -80,25 +83,19 @@ class Ledger:
     def settle_experiment(self, train_seconds: float, slot_seconds: float, *, lost: bool = False) -> None:
         """Turn a reservation into spending; a lost experiment costs slot time but is not counted."""
         self.release_experiment()
-        self.spent = replace(
-            self.spent,
-            experiments=self.spent.experiments + (not lost),
-            train_seconds=self.spent.train_seconds + train_seconds,
-            slot_seconds=self.spent.slot_seconds + slot_seconds,
-        )
+        self.spent.experiments += not lost
+        self.spent.train_seconds += train_seconds
+        self.spent.slot_seconds += slot_seconds
 
     def settle_operator(self, tokens_in: int, tokens_out: int, usd: float) -> None:
         """Add what an operator's calls cost."""
-        self.spent = replace(
-            self.spent,
-            tokens_in=self.spent.tokens_in + tokens_in,
-            tokens_out=self.spent.tokens_out + tokens_out,
-            usd=self.spent.usd + usd,
-        )
+        self.spent.tokens_in += tokens_in
+        self.spent.tokens_out += tokens_out
+        self.spent.usd += usd
 
     def clock(self, hours: float) -> None:
         """Say how many hours the run has taken so far, earlier sittings included."""
-        self.spent = replace(self.spent, hours=hours)
+        self.spent.hours = hours
 
     @property
     def births_left(self) -> int | None:

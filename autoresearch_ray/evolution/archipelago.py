@@ -31,7 +31,7 @@ class Archipelago:
         self._cluster = cluster
         self._config = config
         self._state = state
-        self._mating: list[list[Birth]] = [[] for _ in capacities]
+        self._mating: list[dict[int, Birth]] = [{} for _ in capacities]
         self._emigrating: set[int] = set()
         self._losses = [0 for _ in capacities]
 
@@ -41,7 +41,7 @@ class Archipelago:
     @property
     def asked(self) -> list[Birth]:
         """Births whose parents have been asked for."""
-        return [birth for births in self._mating for birth in births]
+        return [birth for births in self._mating for birth in births.values()]
 
     def found(self, islands: Sequence[Sequence[Member]]) -> None:
         """Place every island with its members."""
@@ -53,13 +53,13 @@ class Archipelago:
         noise = self._state.noise.estimate()
         for island in sorted({birth.island for birth in births}):
             asked = tuple(birth for birth in births if birth.island == island)
-            self._mating[island] += asked
+            self._mating[island] |= {birth.number: birth for birth in asked}
             self._cluster.mate(island, asked, noise, self._config.tournament_size)
 
     def mated(self, birth: Birth) -> None:
         """Take in that a birth has its parents."""
         self._losses[birth.island] = 0
-        self._mating[birth.island].remove(birth)
+        del self._mating[birth.island][birth.number]
 
     def absorb(self, variant: Variant) -> None:
         """Let a scored variant into the islands it belongs to."""
@@ -107,6 +107,6 @@ class Archipelago:
             )
         self._cluster.rebuild(island, self.capacities[island], members)
         self._emigrating.discard(island)
-        births = self._mating[island]
-        self._mating[island] = []
+        births = list(self._mating[island].values())
+        self._mating[island].clear()
         self.mate(births)

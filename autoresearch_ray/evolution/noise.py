@@ -6,10 +6,10 @@ champion (challenge.py).
 
 from __future__ import annotations
 
+import bisect
 import math
-import statistics
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,6 +95,48 @@ class Noise:
         return prior.mean + count / (count + self.sigma**2 / prior.variance) * (average - prior.mean)
 
 
+class Window:
+    """The last few numbers, also in the order of their size: a median a score must not sort them all again."""
+
+    def __init__(self, size: int, numbers: Iterable[float] = ()) -> None:
+        """Begin with these numbers, in the order in which they came; the last `size` are held."""
+        self._size = size
+        self._arrived: deque[float] = deque(numbers, size)
+        self._ordered: list[float] = sorted(self._arrived)
+
+    def __len__(self) -> int:
+        return len(self._ordered)
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self._arrived)
+
+    def add(self, number: float) -> None:
+        """Take a number in, and let the oldest go when there are too many."""
+        if len(self._arrived) == self._size:
+            del self._ordered[bisect.bisect_left(self._ordered, self._arrived[0])]
+        self._arrived.append(number)
+        bisect.insort(self._ordered, number)
+
+    @property
+    def median(self) -> float:
+        """The middle one, or the mean of the two in the middle (Raises IndexError: there is none)."""
+        return _middle(self._ordered)
+
+    def not_above(self, limit: float) -> list[float]:
+        """Return those that are at most `limit`, in the order of their size."""
+        return self._ordered[: bisect.bisect_right(self._ordered, limit)]
+
+    def deviation(self, center: float) -> float:
+        """Return the median distance from `center` (Raises IndexError: there is no number)."""
+        # Falling and then rising: two runs, which `sorted` merges in one pass.
+        return _middle(sorted([abs(number - center) for number in self._ordered]))
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    half, odd = divmod(len(ordered), 2)
+    return ordered[half] if odd else (ordered[half - 1] + ordered[half]) / 2
+
+
 class NoiseEstimator:
     """A running `Noise`: constant time an observation, and memory bounded whatever the run's length.
 
@@ -112,8 +154,8 @@ class NoiseEstimator:
         # Welford state (count, mean) of the variants scored last; a replicate of one long forgotten starts it anew and
         # loses one degree of freedom, which harms nothing.
         self._variants: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._recent: deque[float] = deque(maxlen=_WINDOW)
-        self._differences: deque[float] = deque(maxlen=_WINDOW)
+        self._recent = Window(_WINDOW)
+        self._differences = Window(_WINDOW)
         self._uncertain: deque[float] = deque(maxlen=_WINDOW)
         self._squares = 0.0
         self._freedom = 0
@@ -132,7 +174,7 @@ class NoiseEstimator:
         count += 1
         mean += difference / count
         if count == 1:
-            self._recent.append(score)
+            self._recent.add(score)
         else:
             self._squares += difference * (score - mean)
             self._freedom += 1
@@ -143,7 +185,7 @@ class NoiseEstimator:
 
     def inherit(self, parent: Posterior, score: float) -> None:
         """Take in the first score of a child, with what was believed of its parent."""
-        self._differences.append(score - parent.mean)
+        self._differences.add(score - parent.mean)
         self._uncertain.append(parent.sd**2)
         self._estimate = None
 
@@ -161,8 +203,8 @@ class NoiseEstimator:
     def restore(self, recorded: Mapping[str, Any]) -> None:
         """Take over what `recorded` returned; what was observed before is forgotten."""
         self._variants = OrderedDict((name, (count, mean)) for name, count, mean in recorded["variants"])
-        self._recent = deque(recorded["recent"], _WINDOW)
-        self._differences = deque(recorded["differences"], _WINDOW)
+        self._recent = Window(_WINDOW, recorded["recent"])
+        self._differences = Window(_WINDOW, recorded["differences"])
         self._uncertain = deque(recorded["uncertain"], _WINDOW)
         self._squares, self._freedom = recorded["squares"], recorded["freedom"]
         self._estimate = None
@@ -182,20 +224,19 @@ class NoiseEstimator:
         sigma, measured = self._sigmas()
         if len(self._differences) < MINIMUM_CHILDREN:
             return Noise(sigma, measured=measured, freedom=self._freedom)
-        middle = statistics.median(self._differences)
-        better = [(difference - middle) ** 2 for difference in self._differences if difference <= middle]
+        middle = self._differences.median
+        better = [(difference - middle) ** 2 for difference in self._differences.not_above(middle)]
         uncertain = sum(self._uncertain) / len(self._uncertain)
         spread = max(sum(better) / len(better) - sigma**2 - uncertain, (_LEAST_SPREAD * sigma) ** 2)
         return Noise(sigma, middle, math.sqrt(spread), measured, self._freedom)
 
     def _sigmas(self) -> tuple[float, float | None]:
         """Return sigma with the assumption, and without."""
-        middle = statistics.median(self._recent) if self._recent else 1.0
+        middle = self._recent.median if len(self._recent) else 1.0
         assumed = RELATIVE_SIGMA * max(abs(middle), 1e-6)
         least, most = _DETERMINISTIC * assumed, math.inf
         if len(self._recent) >= MINIMUM_CHILDREN:
-            spread = _MAD_TO_SD * statistics.median([abs(score - middle) for score in self._recent])
-            most = max(_SPREADS * spread, assumed)
+            most = max(_SPREADS * _MAD_TO_SD * self._recent.deviation(middle), assumed)
         measured = None
         if self._freedom:
             measured = min(max(math.sqrt(self._squares / self._freedom), least), most)

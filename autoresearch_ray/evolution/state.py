@@ -106,7 +106,7 @@ class State:
         self.births[status] += 1
         self.since_best += 1
         if self.best is not None:
-            self._bests.append(self.posterior(self.best).mean)
+            self._bests.append(self._expected(self.best))
         self._sequences.extend(0 for _ in range(len(self._sequences), birth.number + 1))
         self._sequences[birth.number] = sequence
         if status is not Status.LOST:
@@ -138,10 +138,10 @@ class State:
         scores = (*self.scores(number), cost)
         if len(scores) > 1:
             self._replicates[number] = scores
+            if not carried:
+                self.noise.observe(variant.variant_id, cost)
         else:
-            self._first(variant.birth, cost, learn=not carried)
-        if not carried:
-            self.noise.observe(variant.variant_id, cost)
+            self._first(variant, cost, learn=not carried)
         self._rank(Standing(number, variant.variant_id, variant.hypothesis, scores, self.prior(number)))
         return scores
 
@@ -152,15 +152,17 @@ class State:
         if operators is not None:
             self.allocation.restore(operators)
 
-    def _first(self, birth: Birth, cost: float, *, learn: bool) -> None:
+    def _first(self, variant: Variant, cost: float, *, learn: bool) -> None:
         """Take in a first score: what was to be expected of it, and, to `learn`, what it says of other children."""
-        number = birth.number
+        number, operator = variant.birth.number, variant.birth.operator
         for column, filler in ((self._first_scores, math.nan), (self._prior_means, math.nan)):
             column.extend(filler for _ in range(len(column), number + 1))
         self._prior_variances.extend(0.0 for _ in range(len(self._prior_variances), number + 1))
         self._first_scores[number] = cost
         parents = [self.belief(parent) for parent in self.ancestry.parents(number) if self.scores(parent)]
         if not parents:
+            if learn:
+                self.noise.observe(variant.variant_id, cost)
             return
         parent = min(parents, key=lambda posterior: posterior.mean)
         prior = self.noise.estimate().prior(parent)
@@ -168,8 +170,10 @@ class State:
             self._prior_means[number], self._prior_variances[number] = prior.mean, prior.variance
         if not learn:
             return
+        # All that a score says of the noise goes in before it is asked for again: one fit a score.
         self.noise.inherit(parent, cost)
-        self.allocation.gained(birth.operator, parent.mean - self.noise.estimate().expected([cost], prior))
+        self.noise.observe(variant.variant_id, cost)
+        self.allocation.gained(operator, parent.mean - self.noise.estimate().expected([cost], prior))
 
     def turn(self, value: float) -> float:
         """Return the cost of a value of the metric, or the value of a cost: its own inverse."""
@@ -197,6 +201,10 @@ class State:
         """Return what is believed of a variant's true score."""
         return self.noise.estimate().posterior(standing.scores, standing.prior)
 
+    def _expected(self, standing: Standing) -> float:
+        """Return the mean of `posterior`."""
+        return self.noise.estimate().expected(standing.scores, standing.prior)
+
     def belief(self, number: int) -> Posterior:
         """Return what is believed of the true score of birth `number` (Raises ValueError: it has no score)."""
         return self.noise.estimate().posterior(self.scores(number), self.prior(number))
@@ -223,12 +231,12 @@ class State:
             self.seed = standing
         self._shortlist[standing.number] = standing
         if len(self._shortlist) > 2 * _SHORTLISTED:
-            best_first = sorted(self._shortlist.values(), key=lambda known: self.posterior(known).mean)
+            best_first = sorted(self._shortlist.values(), key=self._expected)
             self._shortlist = {known.number: known for known in best_first[:_SHORTLISTED]}
         if self.best is not None and self.best.number == standing.number:
             # A replicate may have made the best worse than another.
-            self.best = min(self._shortlist.values(), key=lambda known: self.posterior(known).mean)
-        elif self.best is None or self.posterior(standing).mean < self.posterior(self.best).mean:
+            self.best = min(self._shortlist.values(), key=self._expected)
+        elif self.best is None or self._expected(standing) < self._expected(self.best):
             self.best, self.since_best = standing, 0
 
 

@@ -19,28 +19,32 @@ class InFlight:
     """The open births and proposals of a run; each method that adds one returns its journal entry."""
 
     def __init__(self) -> None:
-        self._births: dict[str, Birth] = {}
-        self._proposals: dict[str, Variant] = {}
+        # Each with its entry: a new journal takes over all that is open, again and again at a thousand slots.
+        self._births: dict[str, tuple[Birth, str]] = {}
+        self._proposals: dict[str, tuple[Variant, str]] = {}
 
     @property
     def births(self) -> tuple[Birth, ...]:
         """Births without a row, by number."""
-        return tuple(sorted(self._births.values(), key=lambda birth: birth.number))
+        return tuple(sorted((birth for birth, _ in self._births.values()), key=lambda birth: birth.number))
 
     @property
     def proposals(self) -> tuple[Variant, ...]:
         """Proposed variants without a row, by number."""
-        return tuple(sorted(self._proposals.values(), key=lambda variant: variant.birth.number))
+        proposed = (variant for variant, _ in self._proposals.values())
+        return tuple(sorted(proposed, key=lambda variant: variant.birth.number))
 
     def reserve(self, birth: Birth) -> str:
         """Open a birth."""
-        self._births[birth.variant_id] = birth
-        return codec.encode({_BIRTH: schema.birth_row(birth)})
+        entry = codec.encode({_BIRTH: schema.birth_row(birth)})
+        self._births[birth.variant_id] = birth, entry
+        return entry
 
     def propose(self, variant: Variant) -> str:
         """Open a proposal."""
-        self._proposals[variant.variant_id] = variant
-        return codec.encode({_PROPOSAL: schema.proposal_row(variant)})
+        entry = codec.encode({_PROPOSAL: schema.proposal_row(variant)})
+        self._proposals[variant.variant_id] = variant, entry
+        return entry
 
     def settle(self, variant_id: str) -> None:
         """Forget a birth: it has its row."""
@@ -59,5 +63,4 @@ class InFlight:
 
     def entries(self) -> list[str]:
         """Return the journal entries of all that is open, for a new journal."""
-        births = [codec.encode({_BIRTH: schema.birth_row(birth)}) for birth in self._births.values()]
-        return births + [codec.encode({_PROPOSAL: schema.proposal_row(v)}) for v in self._proposals.values()]
+        return [entry for _, entry in (*self._births.values(), *self._proposals.values())]

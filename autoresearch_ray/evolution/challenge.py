@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any
 
-from scipy import stats
+from scipy import special
 
 from autoresearch_ray.evolution import sequential
 from autoresearch_ray.evolution.noise import Noise
@@ -155,7 +155,7 @@ def judge(challenge: Challenge, noise: Noise) -> Verdict | None:
         who = next(iter(challenge.failed))
         return _verdict(challenge, noise, Outcome.KEPT if who == challenge.challenger else Outcome.ABANDONED)
     constant = sequential.threshold(FIRST_LOOK, max(challenge.limit, FIRST_LOOK), ERROR)
-    level = float(stats.norm.cdf(constant))
+    level = float(special.ndtr(constant))
     while challenge.looked < challenge.pairs:
         challenge.looked += 1
         seen = _verdict(challenge, noise, Outcome.PROMOTED, challenge.looked)
@@ -190,7 +190,7 @@ def verdict_of(details: Mapping[str, Any], turn: Callable[[float], float]) -> Ve
 def _hope(z: float, pairs: int, limit: int, constant: float) -> float:
     """Return the chance that the last look reaches the threshold, if the difference is what it looks like now."""
     part = pairs / limit
-    return float(stats.norm.cdf((z / math.sqrt(part) - constant) / math.sqrt(1 - part)))
+    return float(special.ndtr((z / math.sqrt(part) - constant) / math.sqrt(1 - part)))
 
 
 def _verdict(challenge: Challenge, noise: Noise, outcome: Outcome, pairs: int | None = None) -> Verdict:

@@ -9,7 +9,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 _GRID = 401
 _WIDTH = 8.0
@@ -29,7 +29,7 @@ def threshold(first: int, last: int, error: float) -> float:
         last: pairs at the last one; there is a look at each number of pairs between.
         error: chance of a false verdict over all looks together.
     """
-    low, high = float(stats.norm.isf(error)), float(stats.norm.isf(error / (last - first + 1)))
+    low, high = -float(special.ndtri(error)), -float(special.ndtri(error / (last - first + 1)))
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         low, high = (middle, high) if crossing(middle, first, last) > error else (low, middle)
@@ -41,7 +41,7 @@ def crossing(constant: float, first: int, last: int) -> float:
     half = _WIDTH * math.sqrt(last)
     sums = np.linspace(-half, half, _GRID)
     width = sums[1] - sums[0]
-    density = stats.norm.pdf(sums, scale=math.sqrt(first))
+    density = np.exp(-0.5 * sums**2 / first) / math.sqrt(2 * math.pi * first)
     step = np.exp(-0.5 * (sums[:, None] - sums[None, :]) ** 2) / math.sqrt(2 * math.pi)
     total = 0.0
     for pairs in range(first, last + 1):
@@ -63,16 +63,16 @@ def p_better(difference: float, sigma: float, pairs: float, freedom: int) -> flo
         pairs: scores on each side.
         freedom: degrees of freedom behind sigma.
     """
-    return float(stats.t.cdf(difference / (sigma * math.sqrt(2 / pairs)), max(freedom, 1)))
+    return float(special.stdtr(max(freedom, 1), difference / (sigma * math.sqrt(2 / pairs))))
 
 
 def pairs_needed(gain: float, sigma: float, constant: float, power: float = 0.8) -> float:
     """Return the pairs with which a true gain is found with such a power; infinite for no gain."""
     if gain <= 0:
         return math.inf
-    return 2 * (sigma * (constant + float(stats.norm.ppf(power))) / gain) ** 2
+    return 2 * (sigma * (constant + float(special.ndtri(power))) / gain) ** 2
 
 
 def detectable(sigma: float, pairs: int, constant: float, power: float = 0.8) -> float:
     """Return the smallest true gain that so many pairs find with such a power."""
-    return sigma * (constant + float(stats.norm.ppf(power))) * math.sqrt(2 / pairs)
+    return sigma * (constant + float(special.ndtri(power))) * math.sqrt(2 / pairs)

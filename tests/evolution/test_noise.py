@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoresearch_ray.evolution.noise import MINIMUM_CHILDREN, RELATIVE_SIGMA, Noise, NoiseEstimator, Posterior, Prior
+from autoresearch_ray.evolution.noise import (
+    MINIMUM_CHILDREN,
+    RELATIVE_SIGMA,
+    Noise,
+    NoiseEstimator,
+    Posterior,
+    Prior,
+    Window,
+)
 
 steady = settings(deadline=None, derandomize=True)
 
@@ -214,3 +223,18 @@ def test_the_posterior_is_calibrated() -> None:
     assert 0.92 < np.mean(inside) < 0.975
     raw = np.array([np.mean(values) for values in drawn])
     assert np.mean((np.array([p.mean for p in posteriors]) - truths) ** 2) < 0.95 * np.mean((raw - truths) ** 2)
+
+
+@steady
+@given(st.lists(st.floats(-5.0, 5.0), min_size=1, max_size=40), st.integers(1, 12), st.floats(-5.0, 5.0))
+def test_a_window_says_of_its_last_numbers_what_sorting_them_says(
+    numbers: list[float], size: int, center: float
+) -> None:
+    window = Window(size)
+    for number in numbers:
+        window.add(number)
+    last = numbers[-size:]
+    assert len(window) == len(last)
+    assert window.median == statistics.median(last)
+    assert window.deviation(center) == statistics.median([abs(number - center) for number in last])
+    assert window.not_above(center) == sorted(number for number in last if number <= center)

@@ -149,7 +149,7 @@ class Config(Section):
     replicate_share: float = Field(0.125, ge=0.0, le=0.5)
     """Share of experiments that measure known variants again, as replicates or for the title. It adapts: down to none
     while births bring more than certainty, up to a fifth more where they do not. 0 leaves only the end phase, which
-    confirms the best out of a tenth of `max_experiments`."""
+    confirms the best out of a reserve: a tenth of `max_experiments`, at least 6, at most twice `max_replicates`."""
 
     max_experiments: int | None = Field(100, ge=1)
     """Trainings, replicates included; null is no limit."""

@@ -1,4 +1,4 @@
-"""Which population size does best at so many slots and experiments: what `population_size: auto` is taken from.
+"""Which population size does best at so many slots and experiments: beside what `population_size: auto` takes.
 
 Simulated searches by the real driver on the calibrated landscape, with the same seeds for all. `behind` is by how much
 a size is worse than the size with the best median, in sigma: a mean over pairs of equal seed, and its error. Numbers

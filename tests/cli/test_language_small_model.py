@@ -47,7 +47,7 @@ def test_a_small_model_ends_a_run_well(port: int, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "solve.py").write_text(PROGRAM)
     (tmp_path / "program.md").write_text("Lower the score.\n")
-    model = {"name": "openai/small", "timeout_seconds": 300, "max_output_tokens": 256, "retries": 0}
+    model = {"name": "openai/small", "timeout_seconds": 300, "max_output_tokens": 96, "retries": 0}
     config = {
         "storage": str(tmp_path / "runs"),
         "program": str(tmp_path / "program.md"),
@@ -58,7 +58,7 @@ def test_a_small_model_ends_a_run_well(port: int, tmp_path: Path) -> None:
         "max_cost_usd": None,
         "crossover_probability": 0.0,
         "train_seconds": 1,
-        "max_births": 6,
+        "max_births": 4,
         "max_experiments": None,
         "seed_replicates": 1,
         "max_slots": 1,
@@ -76,7 +76,7 @@ def test_a_small_model_ends_a_run_well(port: int, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "small"
     rows = snapshot.read(run).variants.to_pylist()
     asked = [row for row in rows if row["operator"] == "mutation"]
-    assert len(rows) == 7
+    assert len(rows) == 5
     assert asked
     assert {row["status"] for row in asked} <= {"operator_failed", "rejected", "completed", "crashed"}
     assert all(row["reason"] and "\n" not in row["reason"] for row in asked if row["status"] != "completed")

@@ -34,7 +34,7 @@ from autoresearch_ray.evolution.replay import Replayed, replay
 from autoresearch_ray.lineage import manifest, query, snapshot
 from autoresearch_ray.lineage.journal import scan
 from autoresearch_ray.lineage.store import LineageStore, Recorded
-from autoresearch_ray.variant import Birth, Variant
+from autoresearch_ray.variant import Birth, Purpose, Variant
 
 pytestmark = [
     pytest.mark.slow,
@@ -317,14 +317,17 @@ def _check_births(variants: list[dict[str, Any]], births: dict[int, str], replay
 
 
 def _check_experiments(trained: list[dict[str, Any]], variants: list[dict[str, Any]], replayed: Replayed) -> None:
-    """None stands twice, each trained variant has its own, and the ledger adds up to them."""
+    """None stands twice, each trained variant has its first, and the ledger adds up to all of them."""
     names = Counter(row["experiment_id"] for row in trained)
     assert set(names.values()) <= {1}
     counted = [row for row in trained if row["status"] != "lost"]
     assert replayed.spent.experiments == len(counted)
     assert replayed.spent.train_seconds == pytest.approx(sum(row["train_seconds"] for row in trained))
     assert replayed.spent.slot_seconds == pytest.approx(sum(row["wall_seconds"] for row in trained))
-    times = Counter(row["variant_id"] for row in counted)
+    drawn = [(row["variant_id"], row["seed"]) for row in counted]
+    assert len(set(drawn)) == len(drawn), "replicates and challenges are fresh draws"
+    times = Counter(row["variant_id"] for row in counted if row["purpose"] == Purpose.BIRTH)
+    assert {row["variant_id"] for row in counted} <= set(times), "nobody is trained again before the first time"
     for row in variants:
         expected = (1, 2) if row["number"] == 0 else (row["status"] not in ("rejected", "operator_failed"),)
         assert times.pop(row["variant_id"], 0) in expected, row

@@ -39,7 +39,7 @@ def choose(request: Request) -> Told:
     """Sort a request's ideas (newest first) into what is nearby, what was best, and the rest."""
     parents = {parent.variant.variant_id for parent in request.parents}
     kin = parents | {name for parent in request.parents for name in parent.variant.parents}
-    own = [idea for idea in request.ideas if idea.variant_id not in parents]
+    own = [idea for idea in request.ideas if idea.variant_id not in parents and _says_something(idea)]
     nearby = [idea for idea in own if kin.intersection(idea.parents)][:MOST_NEARBY]
     taken = {idea.variant_id for idea in nearby}
     home = request.birth.island
@@ -49,6 +49,11 @@ def choose(request: Request) -> Told:
     taken |= {idea.variant_id for idea in best}
     others = [idea for idea in own if idea.variant_id not in taken][:MOST_OTHERS]
     return Told(tuple(nearby), tuple(best), tuple(others))
+
+
+def _says_something(idea: Idea) -> bool:
+    """Return whether there was an idea: of an operator that failed there often is none."""
+    return idea.status is not Status.OPERATOR_FAILED or bool(idea.hypothesis)
 
 
 def clear_gain(idea: Idea) -> int:

@@ -177,6 +177,14 @@ def test_sections_for_other_operators_are_left_out() -> None:
     assert "Combine the parents" in prompt.addressed(PROGRAM.replace("\n", "\r\n"), Operator.CROSSOVER)
 
 
+def test_a_call_that_brought_no_idea_is_not_told_of() -> None:
+    silent = Idea("777777000000", "", Status.OPERATOR_FAILED, None, None, "the model does not answer", (ONE,), 0)
+    spoken = Idea("888888000000", "wider heads", Status.OPERATOR_FAILED, None, None, "SEARCH not found", (ONE,), 0)
+    told = plain(prompt.messages(mutation(ideas=(silent, spoken, *IDEAS))))
+    assert "777777" not in told
+    assert "- 888888 | wider heads | operator_failed: SEARCH not found" in told
+
+
 def test_the_shipped_program_addresses_both_operators() -> None:
     program = (Path(__file__).parents[2] / "program.md").read_text(encoding="utf-8")
     texts = {operator: prompt.addressed(program, operator) for operator in (Operator.MUTATION, Operator.CROSSOVER)}

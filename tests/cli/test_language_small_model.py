@@ -47,7 +47,7 @@ def test_a_small_model_ends_a_run_well(port: int, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "solve.py").write_text(PROGRAM)
     (tmp_path / "program.md").write_text("Lower the score.\n")
-    model = {"name": "openai/small", "timeout_seconds": 300, "max_output_tokens": 96, "retries": 0}
+    model = {"name": "openai/small", "timeout_seconds": 300, "max_output_tokens": 256, "retries": 0}
     config = {
         "storage": str(tmp_path / "runs"),
         "program": str(tmp_path / "program.md"),

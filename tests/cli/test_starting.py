@@ -57,5 +57,8 @@ def test_a_variant_without_a_source_is_refused(settings: configuration.Config, t
 def test_a_run_is_planned_from_there(cli, quick: Path, settings: configuration.Config) -> None:
     done = cli("run", "-c", quick, "--from", "nov24:best", "--dry-run")
     assert (done.code, done.err) == (0, "")
-    refused = cli("run", "-c", quick, "--from", "nov24", "--dry-run")
+    whole = cli("run", "-c", quick, "--from", "nov24", "--dry-run")
+    assert (whole.code, whole.err) == (0, "")
+    refused = cli("run", "-c", quick, "--from", "nov23", "--dry-run")
     assert refused.code == 2
+    assert "nov24" in refused.err  # what there is

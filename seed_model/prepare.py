@@ -42,6 +42,7 @@ __all__ = ["DEVICE", "MAX_SEQ_LEN", "SEED", "TIME_BUDGET", "VOCAB_SIZE", "evalua
 FORMAT = 1
 SPLITS = ("train", "val", "holdout")
 CHECK = "check"  # rows of the val documents that are never scored: what a supervisor tests a model's honesty on
+LEAST_SPARE = 288  # of these rows, where the val rows are not fewer: a quarter of a short val tells too little
 FILES = {*(f"{name}.bin" for name in (*SPLITS, CHECK)), "token_bytes.npy", "tokenizer.json", "meta.json"}
 SHUFFLE_SEED = 1  # of documents and of the rows that are scored; part of the format
 
@@ -682,8 +683,8 @@ def write_rows(
         tokenizer: what turns them into tokens.
         T: tokens a row is trained on.
         limit: keep so many tokens at most, as rows drawn at random over all documents; None keeps all.
-        spare: with a limit, a file for other rows of the same documents, a quarter as many. Where there is no text
-            beyond the limit they are taken from the rows; a single row serves as both.
+        spare: with a limit, a file for other rows of the same documents, a quarter as many, and as many where they
+            are few. Where there is no text beyond the limit they are taken from the rows; a single row serves as both.
 
     Returns:
         The number of rows in `path`.
@@ -712,7 +713,7 @@ def write_rows(
             file.write(packed[np.sort(chosen)].tobytes())
             if spare:
                 others = np.setdiff1d(np.arange(len(packed)), chosen) if len(packed) > 1 else chosen
-                kept = rng.permutation(others)[: max(1, rows // 4)]
+                kept = rng.permutation(others)[: max(rows // 4, min(rows, LEAST_SPARE))]
                 spare.write_bytes(packed[np.sort(kept)].tobytes())
     progress.end(f"{rows:,} rows of {T} tokens from {progress.done / 1e6:,.1f} M characters")
     if not rows:

@@ -21,6 +21,8 @@ CHECK_SHARE: Mapping[str, float] = {"cpu": 0.5, "cuda": 1.0}
 LEAST_CHECK_TOKENS = 1 << 16
 """Where few rows are scored, the tests may take so many tokens all the same, but at most `LEAST_CHECK_ROWS`."""
 LEAST_CHECK_ROWS = 192
+LEAST_STANDIN_ROWS, LEAST_STANDIN_TOKENS = 288, 288 * 128
+"""Rows with stand-ins come on top of these, up to so many rows and tokens, as far as there are rows to show them in."""
 REPEATED_ROWS = 32
 """The rows sent first are sent again at the end, and once in other company: at least so many, whole batches."""
 MOST_TWINS = 4096
@@ -156,8 +158,11 @@ def sizes(scored: int, length: int, batch: int, spare: int, share: float) -> Siz
     room = max(round(share * scored), min(LEAST_CHECK_ROWS, LEAST_CHECK_TOKENS // length), 4)
     batches = max(1, min(-(-REPEATED_ROWS // batch), scored // batch))
     again = max(1, min(batches * batch, REPEATED_ROWS, room // 4))
-    standins = min(spare, max(1, room * 3 // 8), -(-MOST_STANDINS * STANDIN_GAP // length))
-    twins = max(1, min(room - batches * batch - again - standins, MOST_TWINS, max(length, room // 4)))
+    usual = max(1, room * 3 // 8)
+    least = min(LEAST_STANDIN_ROWS, LEAST_STANDIN_TOKENS // length)
+    standins = min(spare, max(usual, least), -(-MOST_STANDINS * STANDIN_GAP // length))
+    left = room - batches * batch - again - min(standins, usual)
+    twins = max(1, min(left, MOST_TWINS, max(length, room // 4)))
     twins += -(scored + again + twins + standins) % batch  # every batch is full
     return Sizes(batches * batch, again, twins, standins)
 

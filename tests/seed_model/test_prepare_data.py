@@ -370,7 +370,8 @@ def test_rows_for_checks_are_other_rows_of_the_val_documents(prepare: ModuleType
     folder, _ = prepare.prepare(byte_settings(prepare, texts))
     val, check, train = (read(folder, name) for name in ("val", "check", "train"))
     meta = json.loads((folder / "meta.json").read_text())
-    assert meta["rows"]["check"] == len(check) == max(1, len(val) // 4)
+    assert meta["rows"]["check"] == len(check) <= len(val)
+    assert len(check) >= max(1, len(val) // 4)
     assert not {row.tobytes() for row in val} & {row.tobytes() for row in check}
     documents = "\0".join(prepare.open_corpus(byte_settings(prepare, texts))("val"))
     for row in check:

@@ -142,15 +142,17 @@ def test_a_context_that_is_nowhere_gives_way_to_a_shorter_one_or_to_none() -> No
         (16, 2048, 1, 4, "cpu"),
         (64, 64, 32, 16, "cpu"),
         (512, 128, 16, 128, "cpu"),
+        (512, 128, 16, 288, "cpu"),
     ],
 )
 def test_tests_take_a_bounded_share_of_the_rows(rows: int, T: int, batch: int, spare: int, device: str) -> None:
     wanted = sizes(rows, T, batch, spare, CHECK_SHARE[device])
     extra = wanted.repeats + wanted.again + wanted.twins + wanted.standins
-    assert extra <= max(CHECK_SHARE[device] * rows, 192, 4) + wanted.repeats + batch
+    assert extra <= max(CHECK_SHARE[device] * rows, 192, 4) + wanted.repeats + batch + min(288, 288 * 128 // T)
     assert (rows + wanted.again + wanted.twins + wanted.standins) % batch == 0
     if rows == 512:
-        assert extra == 256
+        assert (extra, wanted.standins) == ({128: 288, 288: 448}[spare], spare)
+        assert wanted.twins == 96
     rng = np.random.default_rng(1)
     plan = make_plan(text(rows, T, 2), text(spare, T, 3), pool(text(40, T, 1)), batch, CHECK_SHARE[device], V, rng)
     assert (plan.kind == Kind.SCORE).sum() == rows

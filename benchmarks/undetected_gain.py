@@ -32,7 +32,7 @@ from autoresearch_ray.training.plan import Kind, make_plan  # noqa: E402
 from autoresearch_ray.training.scorer import Targets, open_targets  # noqa: E402
 
 SETTINGS = ("--corpus=python", "--tokenizer=byte", "--sequence-length=128", "--val-tokens=65536")
-STANDINS = {"quick.yaml": 770, "one-gpu.yaml": 32_768}
+STANDINS = {"quick.yaml": 2_250, "one-gpu.yaml": 32_768}
 LEVELS = 10.0 ** np.arange(-4.5, -0.5, 0.125)
 
 

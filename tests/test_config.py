@@ -124,7 +124,7 @@ def test_every_key_is_documented_where_it_is_defined() -> None:
     [
         ("models", "models", ()),
         ("inbox", "inbox", ()),
-        ("codex", "agent", ("codex", "exec", "--skip-git-repo-check", "--sandbox", "workspace-write", "-")),
+        ("codex", "agent", ("codex", "exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", "-")),
         ({"command": ["a", "b"]}, "agent", ("a", "b")),
         ({"preset": "claude", "command": ["my-claude", "-p"]}, "agent", ("my-claude", "-p")),
     ],

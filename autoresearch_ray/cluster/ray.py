@@ -153,6 +153,10 @@ class RayCluster:
         """Send members to an island; if its actor is dead the next `mate` or `emigrate` finds out."""
         self._islands[island].absorb.remote(list(members), noise)
 
+    def revise(self, island: int, member: Member) -> None:
+        """Send a member's new scores to an island that may hold it."""
+        self._islands[island].revise.remote(member)
+
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
         """Ask an island for parents."""
         reference = self._islands[island].mate.remote(list(births), noise, tournament_size)

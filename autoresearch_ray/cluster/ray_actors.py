@@ -37,6 +37,10 @@ class IslandHolder:
         for member in members:
             self._island.absorb(member, noise)
 
+    def revise(self, member: Member) -> None:
+        """Replace a member that is still here."""
+        self._island.revise(member)
+
     def mate(self, births: Sequence[Birth], noise: Noise, tournament_size: int) -> list[tuple[Variant, ...]]:
         """Return the candidates for each birth's parents."""
         return [self._island.mate(birth, noise, tournament_size) for birth in births]

@@ -209,6 +209,11 @@ class SimulatedCluster:
             for member in members:
                 self._islands[island].absorb(member, noise)
 
+    def revise(self, island: int, member: Member) -> None:
+        """Let an island replace a member it still holds; a lost one hears nothing."""
+        if island in self._islands:
+            self._islands[island].revise(member)
+
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
         """Ask an island for parents."""
         if self._is_there(island):

@@ -62,9 +62,13 @@ class Archipelago:
         del self._mating[birth.island][birth.number]
 
     def absorb(self, variant: Variant) -> None:
-        """Let a scored variant into the islands it belongs to."""
-        for island in homes(variant.birth, len(self)):
-            self._cluster.absorb(island, [self._state.member(variant)], self._state.noise.estimate())
+        """Let a scored variant into the islands it belongs to; where it is a guest, its new scores are made known."""
+        member, at_home = self._state.member(variant), homes(variant.birth, len(self))
+        for island in range(len(self)):
+            if island in at_home:
+                self._cluster.absorb(island, [member], self._state.noise.estimate())
+            elif len(member.scores) > 1:
+                self._cluster.revise(island, member)
 
     def migrate_after(self, number: int) -> None:
         """Ask every island for emigrants, if a migration is due once birth `number` has been made."""

@@ -74,7 +74,7 @@ Event = Mated | Proposed | Progressed | Measured | Emigrated | IslandLost
 class Cluster(Protocol):
     """Carries out what the driver decides.
 
-    Every order but `absorb`, `resize` and `rebuild` is answered by one final event. Orders to one island are carried
+    Every order but `absorb`, `revise`, `resize` and `rebuild` is answered by one final event. Orders to one island are carried
     out in the order given. Nothing here raises for what a variant, an operator or a machine does wrong.
     """
 
@@ -93,6 +93,10 @@ class Cluster(Protocol):
 
     def absorb(self, island: int, members: Sequence[Member], noise: Noise) -> None:
         """Let an island take members in, or replace them by id."""
+        ...
+
+    def revise(self, island: int, member: Member) -> None:
+        """Let an island replace a member by id, if it still holds it."""
         ...
 
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:

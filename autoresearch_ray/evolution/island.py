@@ -58,6 +58,11 @@ class Island:
         self._members[member.variant.variant_id] = member
         return self._trim(noise)
 
+    def revise(self, member: Member) -> None:
+        """Replace the member of the same variant, if it is still here: a guest's scores must not stay as it came."""
+        if member.variant.variant_id in self._members:
+            self._members[member.variant.variant_id] = member
+
     def resize(self, capacity: int, noise: Noise) -> list[str]:
         """Change the capacity and return the ids of the worst, evicted to fit (Raises ValueError: capacity < 1)."""
         self._capacity = _checked(capacity)

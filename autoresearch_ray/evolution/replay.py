@@ -179,8 +179,12 @@ class _Fold:
             return
         scores = self._state.measured(variant, result, purpose)
         if scores:
-            for island in homes(variant.birth, len(self._islands)):
-                self._islands[island].absorb(self._state.member(variant), self._state.noise.estimate())
+            member, at_home = self._state.member(variant), homes(variant.birth, len(self._islands))
+            for index, island in enumerate(self._islands):
+                if index in at_home:
+                    island.absorb(member, self._state.noise.estimate())
+                else:
+                    island.revise(member)
 
     def _happened(self, row: Row) -> None:
         details = schema.event_details(row)

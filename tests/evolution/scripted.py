@@ -78,6 +78,10 @@ class ScriptedCluster:
         for member in members if island in self.islands else ():
             self.islands[island].absorb(member, noise)
 
+    def revise(self, island: int, member: Member) -> None:
+        if island in self.islands:
+            self.islands[island].revise(member)
+
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
         self._mates += 1
         if island not in self.islands:  # lost: what it is asked is lost too, and the one event is on its way

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,6 +255,22 @@ def test_a_replay_of_the_lineage_gives_the_same_islands(tmp_path: Path) -> None:
     replayed = replay(store).islands
     live = [cluster.islands[number].members for number in range(len(replayed))]
     assert members(replayed) == members(live)
+
+
+def test_a_guest_has_all_its_scores_as_soon_as_it_has_them_at_home(tmp_path: Path) -> None:
+    def noisy(experiment: Experiment) -> Result:
+        result = bowl(experiment)
+        return replace(result, val_bpb=(result.val_bpb or 0.0) + experiment.seed % 1000 / 1e4)
+
+    cluster = ScriptedCluster(noisy)
+    _, store = evolve(tmp_path, cluster, max_experiments=150, replicate_share=0.4, migration_interval=5)
+    scored = defaultdict(list)
+    for row in rows(store, "experiments"):
+        scored[row["variant_id"]].append(row["val_bpb"])
+    held = [(number, member) for number, island in cluster.islands.items() for member in island.members]
+    assert all(list(member.scores) == scored[member.variant.variant_id] for _, member in held)
+    strangers = [member for number, member in held if member.variant.birth.island != number]
+    assert any(len(member.scores) > 1 for member in strangers)
 
 
 def test_a_lost_island_is_rebuilt_from_the_lineage_and_asked_again(tmp_path: Path) -> None:

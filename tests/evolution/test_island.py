@@ -191,3 +191,10 @@ def test_emigrants_are_copies_of_the_best() -> None:
 
 def test_nobody_emigrates_unscored() -> None:
     assert Island(1, [make_member(0)]).emigrants(1, NOISE) == []
+
+
+def test_who_is_revised_keeps_its_place_and_who_is_gone_stays_gone() -> None:
+    island = make_island(2, 0.5, 0.7)
+    island.revise(make_member(1, 0.7, 0.9))
+    island.revise(make_member(2, 0.1, 0.2))
+    assert [member.scores for member in island.members] == [(0.5,), (0.7, 0.9)]

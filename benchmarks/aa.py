@@ -3,8 +3,8 @@
 Simulated searches by the real driver, with its own replicates and challenges; mutations change one number.
 
 `equals`: nights of 60 experiments in which six of ten variants are truly worse, by eight sigma, and the others truly
-equal, so that scores do differ and the luckiest of the equals looks worth a challenge. Counted are challenges between
-equals, and how many of them promote.
+equal to the first, so that scores do differ and the luckiest of the equals looks worth a challenge. Counted are
+challenges between equals, and how many of them promote.
 `null`: all variants are truly equal. Hardly anything is then worth a challenge; promotions are counted beside what a
 greedy search keeps.
 `gains`: the calibrated landscape and the real operators, where children are truly better or worse; a promotion is false
@@ -39,7 +39,8 @@ from autoresearch_ray.operators.request import Request
 
 START = 0.9979
 NIGHT = 60
-ONE = (Literal("LEARNING_RATE", "0.000000001", 0.1, 0.01),)
+ONE = (Literal("LEARNING_RATE", "0.000000002", 0.1, 0.01),)
+"""With this number `Equals` takes the first variant for one of the equals too, so that it may be challenged by one."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def equals(options: argparse.Namespace) -> dict[str, object]:
     landscape = Equals(START, ONE, sigma=CALIBRATED.sigma, worse=0.6)
     found: list[Ruling] = []
     runs = 0
-    while len(found) < options.challenges and runs < max(20, 5 * options.challenges):
+    while len(found) < options.challenges and runs < max(20, 12 * options.challenges):
         verdicts = search(landscape, options.slots, runs, max_experiments=NIGHT)
         found += [each for each in verdicts if each.gain == 0]
         runs += 1

@@ -178,6 +178,9 @@ class Config(Section):
     """Wall-clock allowance from the end of training to the score."""
     num_gpus: float = Field(0.0, ge=0.0, le=1.0)
     """GPUs of one slot. 0 trains on the CPU; 0.25 lets four experiments share a GPU."""
+    gpu_model: str | None = None
+    """The GPU model to train on, by Ray's name (`H100`, `A100-80G`): scores of another model cannot be compared, so
+    nodes with another are left out. Null takes the model that has the most slots when the run starts."""
     num_cpus: float = Field(1, ge=0.01, le=256)
     """CPU cores of one slot; a CPU training may use so many threads, at least one. A fraction gives more slots than
     cores: for programs that mostly wait, since trainings would only slow each other down."""

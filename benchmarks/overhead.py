@@ -109,7 +109,8 @@ def role(pid: int, driver: int) -> str:
 
 def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     """Run a search in this process and return what it cost."""
-    from autoresearch_ray.cluster.ray import RayCluster, Slot
+    from autoresearch_ray.cluster.ray import RayCluster
+    from autoresearch_ray.cluster.slots import Slot
     from autoresearch_ray.cluster.trainer import trainer_of
     from autoresearch_ray.evolution.driver import Driver
     from autoresearch_ray.lineage.schema import Origin

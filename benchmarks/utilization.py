@@ -22,8 +22,9 @@ from typing import Any
 import ray
 
 from autoresearch_ray.cluster import ray as ray_room
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
 from autoresearch_ray.cluster.ray_actors import OperatorDesk
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.config import Config
 from autoresearch_ray.evolution.driver import Driver
 from autoresearch_ray.explore.summary import busy_share

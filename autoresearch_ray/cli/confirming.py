@@ -13,9 +13,10 @@ from scipy import stats
 
 from autoresearch_ray import config as configuration
 from autoresearch_ray.cli import sandboxing
-from autoresearch_ray.cli.output import console, show
+from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cli.running import same_class
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.confirmation import Confirmation, Confirmed, confirm
@@ -45,10 +46,15 @@ def carry_out(folder: Path, top: int, seeds: int, address: str | None, as_json: 
             raise RunError(f"{folder.name} has no finished experiment with a score: there is nothing to confirm.")
         trainer = trainer_of(config)
         sandboxing.check(trainer)
-        origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-        same_class(lineage, origin)
         slot = Slot(config.num_cpus, config.num_gpus)
-        with RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address) as cluster:
+        with RayCluster(
+            trainer, slot, max_slots=config.max_slots, address=config.address, gpu_model=config.gpu_model
+        ) as cluster:
+            class_name = trainer.class_on(cluster.gpu_model)
+            origin = Origin(run=folder.name, hardware_class=class_name, data_hash=trainer.data_hash)
+            same_class(lineage, origin)
+            for warning in cluster.warnings():
+                errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
 
             def say(variant_id: str, result: Result) -> None:
                 if not as_json:

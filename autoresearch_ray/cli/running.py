@@ -21,7 +21,8 @@ from autoresearch_ray.cli import carrying, sandboxing
 from autoresearch_ray.cli.controls import Controls, forget_stops
 from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.cluster.trainer import ScoringTrainer, trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError, why
@@ -104,16 +105,25 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
     if not as_json:
         console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
-    origin = Origin(run=folder.name, hardware_class=trainer.class_name, data_hash=trainer.data_hash)
-    inherited = None if folder.exists() else carrying.inherited(config, origin)
+    new = not folder.exists()
     with _opened(folder, config) as lineage:
         forget_stops(folder)
-        same_class(lineage, origin)
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
         data = trainer.data if isinstance(trainer, ScoringTrainer) else None
         terms = terms_of(config, keys, folder, data, _spent_usd(lineage))
-        with RayCluster(trainer, slot, max_slots=config.max_slots, address=config.address, terms=terms) as cluster:
+        with RayCluster(
+            trainer,
+            slot,
+            max_slots=config.max_slots,
+            address=config.address,
+            terms=terms,
+            gpu_model=config.gpu_model,
+        ) as cluster:
+            class_name = trainer.class_on(cluster.gpu_model)
+            origin = Origin(run=folder.name, hardware_class=class_name, data_hash=trainer.data_hash)
+            same_class(lineage, origin)
+            inherited = carrying.inherited(config, origin) if new else None
             driver = Driver(
                 config,
                 cluster,
@@ -121,7 +131,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
                 origin,
                 inspect=preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored"),
                 program=_Program(config.program, folder / "program").read,
-                facts=facts_of(config, trainer.class_name),
+                facts=facts_of(config, class_name),
                 deadline=_deadline(config.finish_by),
                 call_usd=cluster.readiness.call_usd,
             )
@@ -139,7 +149,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
 
 def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None], folder: Path, as_json: bool) -> None:
     """Run the driver under a live view, and leave its last state in the folder, however it ends."""
-    view = _View(driver, folder, as_json)
+    view = _View(driver, folder, as_json, cluster.warnings)
     state = "failed"
     try:
         with view, _interruptible(driver):
@@ -159,8 +169,9 @@ def _evolve(driver: Driver, cluster: RayCluster, begin: Callable[[Driver], None]
 class _View:
     """Keeps `live.json` current, and draws the run: a panel on a terminal, else a line for everything that ended."""
 
-    def __init__(self, driver: Driver, folder: Path, as_json: bool) -> None:
+    def __init__(self, driver: Driver, folder: Path, as_json: bool, warnings: Callable[[], Sequence[str]]) -> None:
         self._run = driver.origin.run
+        self._warnings = warnings
         self._folder = folder
         self._silent = as_json
         self._live = Live(console=console, auto_refresh=False) if console.is_terminal and not as_json else None
@@ -183,6 +194,8 @@ class _View:
         """Carry out orders, tell and draw what changed since the last call."""
         for answer in self._controls.obey(driver):
             self._say(answer)
+        for warning in self._warnings():
+            self._say(f"warning: {warning}")
         if self._live is None:
             for ended in driver.ended:
                 self._say(live.line(driver, ended))

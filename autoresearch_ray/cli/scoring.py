@@ -19,6 +19,7 @@ from autoresearch_ray.cli.output import console, show
 from autoresearch_ray.cluster.trainer import Trainer, trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.explore.text import plain
+from autoresearch_ray.training.card import open_cards
 from autoresearch_ray.variant import Experiment, Result, Status, source_hash
 
 
@@ -83,7 +84,13 @@ def _scores(file: Path, trainer: Trainer, results: list[tuple[int, Result]]) -> 
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     kept = [result.holdout_bpb for _, result in results if result.holdout_bpb is not None]
     kept_mean = statistics.fmean(kept) if kept else None
-    return Scores(file, trainer.class_name, tuple(results), mean, error, kept_mean)
+    return Scores(file, trainer.class_on(_gpu_model(trainer)), tuple(results), mean, error, kept_mean)
+
+
+def _gpu_model(trainer: Trainer) -> str:
+    """Return what the driver calls the GPU that trains, nothing on the CPU."""
+    cards = open_cards() if trainer.confinement.device == "cuda" else None
+    return next(iter(cards.names), "") if cards else ""
 
 
 def _render(scores: Scores) -> RenderableType:

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from autoresearch_ray.cluster.ray_actors import island_actor, operator_actor, train_task
 from autoresearch_ray.cluster.ray_connection import connect, nodes, sentence
+from autoresearch_ray.cluster.slots import Slot, gpu_model_of, most_common_model, slots_of
 from autoresearch_ray.cluster.trainer import Trainer
 from autoresearch_ray.errors import AutoresearchError, ClusterError
 from autoresearch_ray.evolution.cluster import (
@@ -43,14 +44,6 @@ from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage
 
 _FAREWELL_SECONDS = 5.0
 _RESOURCES_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """What one experiment occupies: CPU cores, and a share of a GPU (0 trains on the CPU)."""
-
-    num_cpus: float
-    num_gpus: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +69,7 @@ class RayCluster:
         max_slots: int | None = None,
         address: str | None = None,
         terms: Terms | None = None,
+        gpu_model: str | None = None,
     ) -> None:
         """Start Ray on this machine, or join the cluster at `address` (`auto` or `host:port`).
 
@@ -85,6 +79,7 @@ class RayCluster:
             max_slots: at most so many at a time; None is what there is room for.
             address: a running cluster; None starts Ray here.
             terms: language models; None works offline.
+            gpu_model: nodes with GPUs of another model are left out; None takes the one with the most slots.
 
         Raises:
             ClusterError: the address does not answer, or no node has room for a single experiment.
@@ -99,11 +94,15 @@ class RayCluster:
         self._events: deque[Event] = deque()
         try:
             connect(address, self._folder)
+            self.gpu_model = (gpu_model or most_common_model(nodes(), slot)) if slot.num_gpus else ""
+            self._left_out: dict[str, str] = {}
             self._slots, self._counted_at = self._count_slots(), time.monotonic()
             if self._slots < 1:
-                raise ClusterError(_no_room(slot))
+                raise ClusterError(_no_room(slot, self.gpu_model))
             self._trainer = ray.put(trainer)
-            self._train = train_task.options(num_cpus=slot.num_cpus, num_gpus=slot.num_gpus)
+            self._train = train_task.options(
+                num_cpus=slot.num_cpus, num_gpus=slot.num_gpus, accelerator_type=self.gpu_model or None
+            )
             self._terms = terms
             self._spent_usd = terms.spent_usd if terms else 0.0
             self.readiness = Readiness(Usage(), 0.0)
@@ -140,6 +139,12 @@ class RayCluster:
         if time.monotonic() - self._counted_at > _RESOURCES_SECONDS:
             self._slots, self._counted_at = max(1, self._count_slots()), time.monotonic()
         return self._slots
+
+    def warnings(self) -> list[str]:
+        """Return a sentence for each node that is left out and was not told of before."""
+        told = [sentence for sentence in self._left_out.values() if sentence]
+        self._left_out = dict.fromkeys(self._left_out, "")
+        return told
 
     def now(self) -> float:
         """Return seconds since the epoch."""
@@ -273,12 +278,11 @@ class RayCluster:
     def _count_slots(self) -> int:
         slots = 0
         for node in nodes():
-            if node["Alive"]:
-                resources = node["Resources"]
-                cpus = int(resources.get("CPU", 0) / self._slot.num_cpus + 1e-9)
-                share = self._slot.num_gpus
-                gpus = int(resources.get("GPU", 0)) * round(1 / share) if share else cpus
-                slots += min(cpus, gpus)
+            held = slots_of(node, self._slot)
+            if held and self.gpu_model and (model := gpu_model_of(node)) != self.gpu_model:
+                self._left_out.setdefault(node["NodeID"], _left_out(node, model, self.gpu_model))
+            else:
+                slots += held
         return min(slots, self._max_slots) if self._max_slots else slots
 
 
@@ -319,9 +323,17 @@ def _lost(reason: str) -> Result:
     return Result(status=Status.LOST, reason=reason, started_at=now, ended_at=now)
 
 
-def _no_room(slot: Slot) -> str:
+def _left_out(node: dict[str, Any], model: str, wanted: str) -> str:
+    return (
+        f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']}) is left out: its GPU is "
+        f"{model or 'of a model that Ray does not know'}, and scores of this run are measured on {wanted}"
+    )
+
+
+def _no_room(slot: Slot, gpu_model: str) -> str:
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     needs = f"{slot.num_cpus:g} CPU" + (f" and {slot.num_gpus:g} GPU" if slot.num_gpus else "")
+    needs += f" of model {gpu_model}" if gpu_model else ""
     has = f"{total.get('CPU', 0):g} CPU and {total.get('GPU', 0):g} GPU"
     return (
         f"No node has room for one experiment, which needs {needs} (the cluster has {has}): lower num_cpus or num_gpus."

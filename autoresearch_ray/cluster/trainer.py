@@ -42,10 +42,13 @@ class Trainer(ABC):
     def confinement(self) -> Confinement:
         """How variants are confined on the machine that asks."""
 
-    @property
     @abstractmethod
-    def class_name(self) -> str:
-        """What must agree before two scores are compared, as far as the configuration fixes it."""
+    def class_on(self, gpu_model: str) -> str:
+        """Return what must agree before two scores are compared.
+
+        Args:
+            gpu_model: what trains, as far as it is known; nothing on the CPU.
+        """
 
     @abstractmethod
     def start(self) -> SlotSupervisor[Any]:
@@ -94,12 +97,11 @@ class ScoringTrainer(Trainer):
         """Read what torch and numpy need, and what a person allows."""
         return Confinement(self.sandbox, self.device)
 
-    @property
-    def class_name(self) -> str:
-        """The device and the share of it, the budget, the versions of torch and prepare.py, and the data."""
+    def class_on(self, gpu_model: str) -> str:
+        """Return the device and the share of it, the budget, the versions of torch and prepare.py, and the data."""
         torch = importlib.metadata.version("torch")
         prepare = hashlib.sha256(self.prepare_source.encode()).hexdigest()[:8]
-        device = _device_class(self.device, self.threads, self.sandbox.slot_gpus)
+        device = _device_class(self.device, self.threads, self.sandbox.slot_gpus, gpu_model)
         return f"{device}, {self.train_seconds:g} s, torch {torch}, data {self.data_hash[:8]}, prepare {prepare}"
 
     def start(self) -> Supervisor:
@@ -145,11 +147,10 @@ class ReportingTrainer(Trainer):
         """Read what the program's command and its directory name besides."""
         return confinement_of(self.settings)
 
-    @property
-    def class_name(self) -> str:
-        """The device and the share of it, the budget, what is reported, and what surrounds the evolved file."""
+    def class_on(self, gpu_model: str) -> str:
+        """Return the device and the share of it, the budget, what is reported, and what surrounds the evolved file."""
         settings = self.settings
-        device = _device_class(settings.device, settings.threads, settings.sandbox.slot_gpus)
+        device = _device_class(settings.device, settings.threads, settings.sandbox.slot_gpus, gpu_model)
         return f"{device}, {settings.train_seconds:g} s, {settings.metric} as reported, program {self.data_hash[:8]}"
 
     def start(self) -> ReportedSupervisor:
@@ -158,11 +159,11 @@ class ReportingTrainer(Trainer):
         return ReportedSupervisor(self.settings)
 
 
-def _device_class(device: Literal["cpu", "cuda"], threads: int, gpus: float) -> str:
+def _device_class(device: Literal["cpu", "cuda"], threads: int, gpus: float, model: str) -> str:
     """Return what of a slot decides how far a training gets; neighbours on a GPU take their part of every second."""
     if device == "cpu":
         return f"cpu {platform.machine()} x{threads}"
-    return f"cuda x{gpus:g}" if 0 < gpus < 1 else "cuda"
+    return " ".join(["cuda", *([model] if model else []), *([f"x{gpus:g}"] if 0 < gpus < 1 else [])])
 
 
 def trainer_of(config: Config) -> Trainer:

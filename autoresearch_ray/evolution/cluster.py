@@ -74,8 +74,8 @@ Event = Mated | Proposed | Progressed | Measured | Emigrated | IslandLost
 class Cluster(Protocol):
     """Carries out what the driver decides.
 
-    Every order but `absorb`, `revise`, `resize` and `rebuild` is answered by one final event. Orders to one island are carried
-    out in the order given. Nothing here raises for what a variant, an operator or a machine does wrong.
+    Every order but `absorb`, `revise`, `resize` and `rebuild` is answered by one final event. Orders to one island are
+    carried out in the order given. Nothing here raises for what a variant, an operator or a machine does wrong.
     """
 
     @property

@@ -13,7 +13,8 @@ from arena import HONEST, PREPARE, Attempts, attacking
 from events import experiment, final
 from small_data import make_data
 
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.cluster.trainer import ScoringTrainer
 from autoresearch_ray.training.data import open_data
 from autoresearch_ray.training.limits import NO_LIMITS

@@ -5,7 +5,8 @@ import psutil
 import ray
 from doubles import ScriptedTrainer
 
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.errors import ClusterError
 
 ray.cloudpickle.register_pickle_by_value(doubles)  # workers do not see the tests

@@ -15,8 +15,9 @@ from doubles import ScriptedTrainer
 from events import events_until, experiment, final, trains
 
 from autoresearch_ray.cluster.landscape import Landscape
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
 from autoresearch_ray.cluster.simulated import SimulatedCluster, World, workers
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.evolution.cluster import Emigrated, IslandLost, Mated, Measured, Progressed, Proposed
 from autoresearch_ray.evolution.island import Member
 from autoresearch_ray.evolution.noise import Noise

@@ -15,7 +15,8 @@ from doubles import ScriptedTrainer
 from events import experiment, final
 
 from autoresearch_ray.cluster import ray_connection
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
+from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.errors import ClusterError
 from autoresearch_ray.evolution.cluster import Proposed
 from autoresearch_ray.evolution.island import Member

@@ -11,8 +11,10 @@ from doubles import ScriptedTrainer
 from events import events_until, experiment, final, trains
 
 from autoresearch_ray.cluster.node import Question
-from autoresearch_ray.cluster.ray import RayCluster, Slot
+from autoresearch_ray.cluster.ray import RayCluster
 from autoresearch_ray.cluster.ray_nodes import examine_nodes
+from autoresearch_ray.cluster.slots import Slot
+from autoresearch_ray.errors import ClusterError
 from autoresearch_ray.evolution.cluster import Progressed
 from autoresearch_ray.training.confinement import Confinement
 from autoresearch_ray.training.sandbox.promises import PROMISES
@@ -49,6 +51,36 @@ def test_quarters_of_gpus_on_two_nodes_and_the_loss_of_one(two_nodes: Any, tmp_p
         assert [event.result.status for event in lost] == [Status.LOST] * 4
         gate.touch()
         assert [event.result.status for event in final(cluster, 4)] == [Status.COMPLETED] * 4
+
+
+@pytest.mark.slow
+def test_nodes_with_another_gpu_model_are_left_out_and_named(two_nodes: Any, tmp_path: Path) -> None:
+    two_nodes.add_node(num_cpus=4, num_gpus=1, resources={"accelerator_type:H100": 1})
+    two_nodes.add_node(num_cpus=4, num_gpus=2, resources={"accelerator_type:H100": 1})
+    two_nodes.add_node(num_cpus=4, num_gpus=1, resources={"accelerator_type:L4": 1})
+    two_nodes.wait_for_nodes()
+    with RayCluster(ScriptedTrainer(), Slot(1, 1.0), address=two_nodes.address) as cluster:  # type: ignore[arg-type]
+        assert (cluster.gpu_model, cluster.slots) == ("H100", 3)
+        told = cluster.warnings()
+        assert sorted(sentence.partition("its GPU is ")[2].split(",")[0] for sentence in told) == [
+            "L4",
+            "of a model that Ray does not know",
+            "of a model that Ray does not know",
+        ]
+        assert cluster.warnings() == []
+        gate = tmp_path / "gate"
+        for number in range(4):
+            cluster.train(experiment(f"q-{number}", f"wait {gate}"))
+        events_until(cluster, lambda seen: sum(trains(event) for event in seen) == 3)
+        assert cluster.withdraw([f"q-{number}" for number in range(4)])
+        gate.touch()
+    with pytest.raises(ClusterError, match="1 GPU of model B200"):
+        RayCluster(
+            ScriptedTrainer(),  # type: ignore[arg-type]
+            Slot(1, 1.0),
+            address=two_nodes.address,
+            gpu_model="B200",
+        )
 
 
 @pytest.mark.slow

@@ -46,20 +46,20 @@ def test_the_limits_are_those_of_the_configuration(program: Path) -> None:
 
 
 def test_each_share_of_a_gpu_is_a_class_of_its_own(program: Path) -> None:
-    classes = [trainer_of(configured(program, f"num_gpus={share}")).class_name for share in (1.0, 0.5, 0.25)]
+    classes = [trainer_of(configured(program, f"num_gpus={share}")).class_on("") for share in (1.0, 0.5, 0.25)]
     assert [name.partition(",")[0] for name in classes] == ["cuda", "cuda x0.5", "cuda x0.25"]
 
 
 def test_scores_are_compared_within_one_surrounding_only(program: Path) -> None:
     first = trainer_of(configured(program))
     (program / "solve.py").write_text("another first variant")
-    assert trainer_of(configured(program)).class_name == first.class_name
-    names = {first.class_name}
-    names.add(trainer_of(configured(program, "command=python -u solve.py")).class_name)
-    names.add(trainer_of(configured(program, "metric={kind: reported, name: acc, goal: maximize}")).class_name)
-    names.add(trainer_of(configured(program, "train_seconds=7")).class_name)
+    assert trainer_of(configured(program)).class_on("") == first.class_on("")
+    names = {first.class_on("")}
+    names.add(trainer_of(configured(program, "command=python -u solve.py")).class_on(""))
+    names.add(trainer_of(configured(program, "metric={kind: reported, name: acc, goal: maximize}")).class_on(""))
+    names.add(trainer_of(configured(program, "train_seconds=7")).class_on(""))
     (program / "helper.py").touch()
-    names.add(trainer_of(configured(program)).class_name)
+    names.add(trainer_of(configured(program)).class_on(""))
     assert len(names) == 5
 
 

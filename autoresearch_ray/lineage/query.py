@@ -296,15 +296,16 @@ class Lineage:
 
     def descendants(self, position: int) -> list[int]:
         """Return all descendants of a variant, oldest first."""
-        seen: set[int] = set()
-        waiting = [position]
+        seen = np.zeros(len(self), dtype=np.bool_)
         starts, order = self._offspring
-        while waiting:
-            parent = waiting.pop()
-            fresh = [child for child in order[starts[parent] : starts[parent + 1]].tolist() if child not in seen]
-            seen.update(fresh)
-            waiting += fresh
-        return sorted(seen - {position})
+        parents = np.asarray([position], dtype=np.int64)
+        while len(parents):  # a generation a turn
+            counts = starts[parents + 1] - starts[parents]
+            skipped = np.repeat(starts[parents] - np.cumsum(counts) + counts, counts)
+            children = np.unique(order[skipped + np.arange(len(skipped))])
+            parents = children[~seen[children]]
+            seen[parents] = True
+        return [int(child) for child in np.flatnonzero(seen)]
 
     @cached_property
     def _offspring(self) -> tuple[Positions, Positions]:

@@ -125,6 +125,15 @@ def test_a_click_among_fifty_thousand_is_soon_answered(many: Served, chromium: B
             page.wait_for_selector("#panel[data-drawn]", state="attached")
             answered.append(page.evaluate("document.querySelector('#panel').dataset.drawn - window.clickedAt"))
         assert min(answered) <= CLICK_MS, answered
+        page.wait_for_selector(".over g.chosen circle")
+        expect(page.locator("#tip")).to_be_hidden()
+        page.wait_for_selector(".plot[data-edges]", timeout=20_000)
+        painted = page.get_attribute(".plot", "data-painted")
+        before, ring = page.get_attribute("#panel", "data-variant"), page.get_attribute(".over g.chosen circle", "cx")
+        page.mouse.click(260, box["y"] + 66)
+        until(page, f"document.querySelector('#panel').dataset.variant !== '{before}'")
+        until(page, f"document.querySelector('.over g.chosen circle').getAttribute('cx') !== '{ring}'")
+        assert page.get_attribute(".plot", "data-painted") == painted, "only what is chosen is drawn again"
         assert complaints == []
     assert many.resident_bytes() <= MEMORY_BYTES
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -107,7 +108,9 @@ class Page:
 
     def points(self, _: Request) -> Response:
         """Give all births as columns."""
-        return _bytes(self._board.kept("points", points.pack))
+        response = _bytes(self._board.kept("points", points.pack))
+        response.background = BackgroundTask(self._board.kept, "warm", _first_click)
+        return response
 
     def progress(self, _: Request) -> Response:
         """Give all experiments as columns."""
@@ -233,6 +236,13 @@ def _overview(lineage: Lineage) -> dict[str, Any]:
     }
 
 
+def _first_click(lineage: Lineage) -> None:
+    """Work out what is derived once for all variants, so that who clicks first waits no longer than others."""
+    if lineage.leader is not None:
+        node(lineage, lineage.leader)
+        lineage.descendants(lineage.find(lineage.ids[lineage.leader]))
+
+
 def _filters(request: Request) -> Filters:
     asked = request.query_params
     generations = _numbers(request, "generation", "-")
@@ -264,7 +274,8 @@ class _Files:
         content = self._files.get(name)
         media = _MEDIA.get(Path(name).suffix)
         response = Response(status_code=404) if content is None else Response(content, media_type=media)
-        response.headers["Cache-Control"] = "no-cache"
+        # Browsers ask for the icon again with every address; scripts must be those of the server that answers.
+        response.headers["Cache-Control"] = "max-age=3600" if media == _MEDIA[".svg"] else "no-cache"
         await response(scope, receive, send)
 
 

@@ -69,9 +69,11 @@ export function identity(points, position) {
 
 /** Return the position of an id; -1 if there is none. */
 export function position(points, wanted) {
-  if (!points.byId) {
-    points.byId = new Map();
-    for (let at = 0; at < points.head.count; at++) points.byId.set(identity(points, at), at);
+  const size = points.head.id_bytes, bytes = new TextEncoder().encode(wanted);
+  for (let at = 0; at < points.head.count; at++) {
+    let same = 0;
+    while (same < size && points.id[at * size + same] === (bytes[same] ?? 0)) same++;
+    if (same === size) return at;
   }
-  return points.byId.get(wanted) ?? -1;
+  return -1;
 }

@@ -37,6 +37,9 @@ export function put(element, ...children) {
   return fill(element, null, children);
 }
 
+/** Wait until what was put on the page has reached the screen. */
+export const painted = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+
 export const $ = (id) => document.getElementById(id);
 
 /** Read a colour or length that base.css defines. */

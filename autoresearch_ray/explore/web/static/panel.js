@@ -1,7 +1,7 @@
 // One variant: what was tried, what it brought and how sure that is, its relatives, its code, its trainings, what it cost.
 
 import { get, Refused } from "./api.js";
-import { $, h, s, put, line, block, short, number, plusMinus, count, plural, status, duration, quantity, bytes, dollars } from "./dom.js";
+import { $, h, s, put, painted, line, block, short, number, plusMinus, count, plural, status, duration, quantity, bytes, dollars } from "./dom.js";
 import * as state from "./state.js";
 import { gained, score, operator, curves } from "./marks.js";
 import { source, difference } from "./code.js";
@@ -20,28 +20,29 @@ export function close() {
   showing = detail = sources = null;
   panel.hidden = true;
   document.body.classList.remove("open");
-  dispatchEvent(new Event("resize"));
 }
 
 /** Show a variant; its head at once, code when it is asked for. */
 export async function open(identity, shared) {
   if (identity === showing) return;
-  const first = showing === null;
   showing = identity;
   sources = null;
   panel.hidden = false;
-  document.body.classList.add("open");
-  if (first) dispatchEvent(new Event("resize"));
+  if (!document.documentElement.dataset.ready) document.body.classList.add("open"); // nothing was drawn in its place yet
   try {
     const found = await get(`/api/variant/${encodeURIComponent(identity)}`);
     if (showing !== identity) return;
     detail = found;
     draw(shared);
+    await painted();
+    if (showing !== identity) return;
+    panel.dataset.drawn = performance.now();
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     detail = null;
     put(panel, h("header", null, h("div.line", null, h("span.identity", null, line(identity).slice(0, 40)), h("span.grow"), closer())), h("div.body", null, h("p", null, line(error.message))));
   }
+  document.body.classList.add("open"); // last: the view beside it is drawn again, which whoever clicked need not wait for
 }
 
 /** Go to a relative: the better parent, the best child, or a sibling. */
@@ -89,7 +90,6 @@ function draw(shared) {
   put(panel, head, body);
   const drawers = { overview, changes, source: whole, log, prompt };
   drawers[tab](body, shared);
-  panel.dataset.drawn = performance.now();
   panel.dataset.variant = detail.variant_id;
 }
 

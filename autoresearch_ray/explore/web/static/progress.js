@@ -1,30 +1,31 @@
 // Every experiment, the running champion with its interval, the holdout, the steps in words.
 
 import { columnsOnce, identity } from "./api.js";
-import { $, h, s, put, css, line, number, plusMinus, count, plural, dollars } from "./dom.js";
+import { h, s, put, css, line, number, plusMinus, count, plural, dollars } from "./dom.js";
 import * as state from "./state.js";
 import { linear, ticks, words, typical, place } from "./axes.js";
 import { paint, fit, rgb } from "./dots.js";
 import { gained } from "./marks.js";
-import { hovering } from "./tip.js";
+import { hovering, hush } from "./tip.js";
 
 const AXES = { births: "births", hours: "hours", slot_hours: "", usd: "dollars for language models" };
 const MARGIN = { left: 64, right: 22, top: 62, bottom: 34 };
 const NORMAL_95 = 1.96;
 const MOST_LABELS = 16;
 
-let data = null, points = null, shared = null, element = null, canvas = null, under = null, over = null, layout = null;
+let data = null, points = null, shared = null, element = null, canvas = null, under = null, over = null, layout = null, known = null;
 
 const resized = new ResizeObserver(() => draw());
 
 export async function enter(main, given) {
   shared = given;
+  known = null;
   canvas = h("canvas", { role: "img", "aria-label": "Scores of all experiments" });
   over = s("svg.over");
   under = s("svg.over");
   element = h("div.plot", null, under, canvas, over, h("div.legend"));
   element.addEventListener("pointermove", hover);
-  element.addEventListener("pointerleave", () => ($("tip").hidden = true));
+  element.addEventListener("pointerleave", hush);
   element.addEventListener("click", pick);
   put(main, h("div.fill", null, h("div.headline"), h("div.bar"), element));
   await update(given);
@@ -33,13 +34,15 @@ export async function enter(main, given) {
 
 export function leave() {
   resized.disconnect();
-  $("tip").hidden = true;
+  hush();
 }
 
 export async function update(given) {
   shared = given;
   const version = shared.run.version;
   [data, points] = await Promise.all([columnsOnce("/api/progress", version), columnsOnce("/api/points", version)]);
+  if (known === `${version} ${axis()}`) return; // only another variant was opened
+  known = `${version} ${axis()}`;
   headline();
   bar();
   draw();
@@ -212,6 +215,7 @@ function nearest(event) {
 
 function pick(event) {
   const at = nearest(event);
+  hush();
   if (at >= 0) state.set({ v: identity(points, data.variant[at]) });
 }
 

@@ -4,14 +4,22 @@ import { get } from "./api.js";
 import { $, h, put, line, short } from "./dom.js";
 import { gained, score, operator } from "./marks.js";
 
+let asked = null;
+
+/** Hide what is shown, and show no more of what was asked for. */
+export function hush() {
+  asked?.abort();
+  $("tip").hidden = true;
+}
+
 /** Return a listener that shows what is under the pointer, once it rests there. */
 export function hovering(frame, find, variantOf, own = () => null) {
-  let last = -1, asked = null;
+  let last = -1;
   return async (event) => {
     const tip = $("tip"), at = find(event), room = frame().getBoundingClientRect();
     frame().classList.toggle("point", at >= 0);
     if (at < 0 || event.pointerType === "touch") {
-      tip.hidden = true;
+      hush();
       last = -1;
       return;
     }

@@ -1,29 +1,30 @@
 // The phylogeny: every birth a dot, edges to one or two parents, the way to the champion in front.
 
 import { columnsOnce, identity, position } from "./api.js";
-import { $, h, s, put, css, count, status, line, number } from "./dom.js";
+import { h, s, put, css, count, status, line, number } from "./dom.js";
 import * as state from "./state.js";
 import * as filters from "./filters.js";
 import { linear, ticks, words, typical } from "./axes.js";
 import { paint, fit, rgb } from "./dots.js";
 import { colour } from "./palette.js";
-import { hovering } from "./tip.js";
+import { hovering, hush } from "./tip.js";
 
 const MARGIN = { left: 64, right: 20, top: 44, bottom: 36 };
 const ON_PATH = 1, CHAMPION = 2, SEED = 16;
 const EDGES_A_FRAME = 1500;
 const CURVED = 3000;
 
-let shared = null, points = null, element = null, canvases = null, under = null, over = null, bar = null;
+let shared = null, points = null, element = null, canvases = null, under = null, over = null, chosen = null, bar = null;
 let world = null, frame = null, passed = null, screen = null, known = null, edging = 0, drawing = 0, dragged = false;
 const fingers = new Map();
 const resized = new ResizeObserver(() => request());
 
 export async function enter(main, given) {
   shared = given;
-  frame = known = null;
+  frame = known = screen = null;
   canvases = { edges: h("canvas"), dots: h("canvas", { role: "img", "aria-label": "The tree of all births" }) };
   over = s("svg.over");
+  chosen = s("g.chosen");
   bar = h("div.bar");
   under = s("svg.over");
   element = h("div.plot.grab", null, under, canvases.edges, canvases.dots, over, h("div.legend"), h("div.shown"), h("div.tree-tools", null, tool("+", "Zoom in (+)", () => zoom(1.6)), tool("−", "Zoom out (−)", () => zoom(1 / 1.6)), tool("⤢", "Show everything (f)", whole)));
@@ -32,7 +33,7 @@ export async function enter(main, given) {
   element.addEventListener("pointerdown", press);
   element.addEventListener("pointerup", release);
   element.addEventListener("pointercancel", release);
-  element.addEventListener("pointerleave", () => ($("tip").hidden = true));
+  element.addEventListener("pointerleave", hush);
   element.addEventListener("wheel", wheel, { passive: false });
   put(main, h("div.fill", null, bar, element));
   await update(given);
@@ -44,18 +45,19 @@ const tool = (word, title, act) => h("button.icon", { title, "aria-label": title
 export function leave() {
   resized.disconnect();
   cancelAnimationFrame(edging);
-  $("tip").hidden = true;
+  hush();
 }
 
 export async function update(given) {
   shared = given;
   points = await columnsOnce("/api/points", shared.run.version);
   const by = choice("colour", ["operator", "island", "model", "status"]), along = choice("x", ["birth", "time", "generation"]);
-  const wanted = filters.query(), version = shared.run.version;
+  const wanted = filters.query(), version = shared.run.version, drawn = [version, wanted, along, by].join();
+  if (screen && known?.drawn === drawn) return highlight(); // only another variant was opened: the dots stay
   if (!known || known.version !== version || known.wanted !== wanted) passed = await filters.mask(points, version);
   filters.draw(bar, points, [segments("x", ["birth", "time", "generation"], along), segments("colour", ["operator", "island", "model", "status"], by)]);
   if (!known || known.version !== version || known.along !== along || known.by !== by) world = place(along, by);
-  known = { version, wanted, along, by };
+  known = { version, wanted, along, by, drawn };
   if (!frame || frame.along !== along) frame = { along, ...world.extent };
   request();
 }
@@ -141,7 +143,8 @@ function draw() {
   paint(canvases.dots, scale, { xs, ys, radii: world.radii, colours: world.colours, alphas, order });
   const [rules, names] = axes(lower);
   put(under, rules);
-  put(over, names, selected(), way());
+  highlight();
+  put(over, names, chosen, way());
   element.dataset.painted = performance.now();
   element.querySelector(".shown").textContent = any ? `${count(inside)} of ${count(total)} births` : `${count(total)} births`;
   edges();
@@ -230,7 +233,11 @@ function way() {
   return s("g", null, parts);
 }
 
-/** Draw the open variant with its ancestors and its children. */
+/** Draw the open variant with its ancestors and its children, in front of the dots. */
+function highlight() {
+  put(chosen, selected());
+}
+
 function selected() {
   const at = state.param("v") ? position(points, shared.run.leader && ["best", "champion"].includes(state.param("v")) ? shared.run.leader.variant_id : state.param("v")) : -1;
   if (at < 0) return null;
@@ -250,7 +257,7 @@ function selected() {
   }
   for (let child = 0; child < points.head.count; child++) if (points.first[child] === at || points.second[child] === at) onward += link(at, child);
   const half = 1.96 * points.error[at];
-  return s("g", null, s("path", { d: back, fill: "none", stroke: "var(--ink)", "stroke-width": 1.3, "stroke-opacity": seen.size > 300 ? 0.35 : 0.7 }), s("path", { d: onward, fill: "none", stroke: "var(--focus)", "stroke-width": 1.1, "stroke-opacity": 0.4 }), Number.isFinite(half) && Number.isFinite(points.score[at]) ? s("line", { x1: xs[at], x2: xs[at], y1: y(points.score[at] - half), y2: y(points.score[at] + half), stroke: "var(--ink)", "stroke-width": 1.6 }) : null, s("circle", { cx: xs[at], cy: ys[at], r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2 }), Number.isFinite(points.score[at]) ? s("text.note.halo", { x: xs[at] + 13, y: ys[at] + 4 }, number(points.score[at])) : null);
+  return [s("path", { d: back, fill: "none", stroke: "var(--ink)", "stroke-width": 1.3, "stroke-opacity": seen.size > 300 ? 0.35 : 0.7 }), s("path", { d: onward, fill: "none", stroke: "var(--focus)", "stroke-width": 1.1, "stroke-opacity": 0.4 }), Number.isFinite(half) && Number.isFinite(points.score[at]) ? s("line", { x1: xs[at], x2: xs[at], y1: y(points.score[at] - half), y2: y(points.score[at] + half), stroke: "var(--ink)", "stroke-width": 1.6 }) : null, s("circle", { cx: xs[at], cy: ys[at], r: 8, fill: "none", stroke: "var(--ink)", "stroke-width": 2 }), Number.isFinite(points.score[at]) ? s("text.note.halo", { x: xs[at] + 13, y: ys[at] + 4 }, number(points.score[at])) : null];
 }
 
 // ----------------------------------------------------------------------------------------------------- mouse and keys
@@ -280,7 +287,7 @@ function drag(event) {
   const dx = event.clientX - held.x, dy = event.clientY - held.y;
   if (!dragged && Math.hypot(dx, dy) < 4) return;
   dragged = true;
-  $("tip").hidden = true;
+  hush();
   element.classList.add("grabbing");
   if (fingers.size === 2) {
     const other = [...fingers].find(([name]) => name !== event.pointerId)[1];
@@ -300,6 +307,7 @@ function release(event) {
   element.classList.remove("grabbing");
   if (!held || dragged || event.type === "pointercancel") return;
   const at = nearest(event);
+  hush();
   if (at >= 0) state.set({ v: identity(points, at) });
 }
 

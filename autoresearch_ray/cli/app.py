@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from rich.text import Text
 
 from autoresearch_ray import __version__
-from autoresearch_ray import config as configuration
-from autoresearch_ray.cli import controls, exploring, planning, starting
+from autoresearch_ray.cli import controls, exploring
 from autoresearch_ray.cli import lineage as lineage_commands
 from autoresearch_ray.cli.controls import Order
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.config import Config
 from autoresearch_ray.errors import AutoresearchError, UsageError, why
 from autoresearch_ray.explore import live, snapshot
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.training import preflight
+
+if TYPE_CHECKING:
+    from autoresearch_ray.config import Config
 
 app = typer.Typer(
     name="autoresearch-ray",
@@ -56,7 +58,7 @@ def prepare(config: ConfigFile = None, override: Overrides = None, as_json: Json
     """Tokenize the corpus and pack it into rows, once; does nothing the second time."""
     from autoresearch_ray.training import preparation
 
-    settings = configuration.load(config, override or ())
+    settings = _settings(config, override or ())
     folder, made = preparation.prepare(settings.seed_model / "prepare.py", settings.data)
     words = f"Prepared {folder}" if made else f"Already prepared: {folder}"
     show(Text(words), {"folder": folder, "made": made}, as_json)
@@ -79,13 +81,15 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Evolve the seed model until the budget is spent. Ctrl-C ends gently, twice at once."""
+    from autoresearch_ray.cli import planning, starting
+
     direct: dict[str, Any] = {}
     direct |= {key: value for key, value in (("name", name), ("address", address)) if value is not None}
     direct |= {"llm.models": [{"name": each} for each in model]} if model else {}
-    settings = configuration.load(config, override or (), direct)
+    settings = _settings(config, override or (), direct)
     if origin is not None:
         direct |= starting.started_from(settings, origin)
-        settings = configuration.load(config, override or (), direct)
+        settings = _settings(config, override or (), direct)
     if dry_run:
         planned = planning.budget(settings)
         show(planning.table(planned), planned, as_json)
@@ -106,7 +110,7 @@ def resume(
     """Take a run up where it stopped or was killed; limits are totals over all sittings."""
     from autoresearch_ray.cli import running
 
-    _exit(running.resume(query.find_run(storage, name), override or (), address, as_json))
+    _exit(running.resume(finding.find_run(storage, name), override or (), address, as_json))
 
 
 @app.command()
@@ -120,7 +124,7 @@ def doctor(
     from autoresearch_ray.cli import diagnosis
 
     direct = {} if address is None else {"address": address}
-    _exit(diagnosis.report(configuration.load(config, override or (), direct), as_json))
+    _exit(diagnosis.report(_settings(config, override or (), direct), as_json))
 
 
 @app.command()
@@ -149,7 +153,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """Put your own variant into a live run, as a child of the seed."""
-    config = configuration.load(query.find_run(storage, name) / "config.yaml")
+    config = _settings(finding.find_run(storage, name) / "config.yaml")
     source = read_source(file, config)
     line = " ".join(hypothesis.split())
     if not line:
@@ -169,7 +173,7 @@ def score(
     """Train and score one train.py as a run would, without a run."""
     from autoresearch_ray.cli import scoring
 
-    settings = configuration.load(config, override or ())
+    settings = _settings(config, override or ())
     if holdout and settings.metric.kind == "reported":
         raise UsageError("--holdout needs metric=scored: a program that reports its own score has no holdout rows.")
     _exit(scoring.score(file, read_source(file, settings), seeds, settings, as_json, holdout))
@@ -193,7 +197,7 @@ def plan(
     """Simulate searches of several population sizes before you spend, and recommend one."""
     from autoresearch_ray.cli import plan as planner
 
-    folder = None if source is None else query.find_run(storage, source)
+    folder = None if source is None else finding.find_run(storage, source)
     planner.plan(planner.Asked(gpus, hours, minutes, sizes, seconds, out), folder, as_json)
 
 
@@ -209,21 +213,28 @@ def confirm(
     """Train the best of a finished run on fresh seeds, beside its seed; with intervals and the holdout score."""
     from autoresearch_ray.cli import confirming
 
-    _exit(confirming.carry_out(query.find_run(storage, name), top, seeds, address, as_json))
+    _exit(confirming.carry_out(finding.find_run(storage, name), top, seeds, address, as_json))
 
 
 @app.command()
 def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json = False) -> None:
     """Show how a run stands, live or finished."""
-    folder = query.find_run(storage, name)
+    folder = finding.find_run(storage, name)
     taken = snapshot.read(folder)
-    if taken.state in ("running", "draining") and not query.is_live(folder):
+    if taken.state in ("running", "draining") and not finding.is_live(folder):
         taken = snapshot.interrupted(taken)
     show(live.panel(taken), taken, as_json)
 
 
 exploring.register(app)
 app.add_typer(lineage_commands.app, name="lineage")  # after the commands above, as help lists them
+
+
+def _settings(file: Path | None, overrides: Sequence[str] = (), direct: Mapping[str, Any] | None = None) -> Config:
+    """Read a configuration (Raises UsageError: something in it is wrong)."""
+    from autoresearch_ray import config  # a quarter of a second that those who only look at a run need not wait
+
+    return config.load(file, overrides, direct)
 
 
 def read_source(file: Path, config: Config) -> str:
@@ -240,7 +251,7 @@ def read_source(file: Path, config: Config) -> str:
 
 
 def _order(storage: Path, name: str | None, order: Order, words: str, as_json: bool) -> None:
-    folder = query.find_run(storage, name)
+    folder = finding.find_run(storage, name)
     controls.send(folder, order)
     show(Text(f"{folder.name}: {words}"), {"run": folder.name, "order": order.kind}, as_json)
 

@@ -21,7 +21,7 @@ from autoresearch_ray.cluster.trainer import trainer_of
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.confirmation import Confirmation, Confirmed, confirm
 from autoresearch_ray.explore.text import plain, unit
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import credentials
@@ -36,7 +36,7 @@ def carry_out(folder: Path, top: int, seeds: int, address: str | None, as_json: 
     Raises:
         RunError: the run is live, or has no finished experiment; or its class is not that of this machine.
     """
-    if query.is_live(folder):
+    if finding.is_live(folder):
         raise RunError(f"{folder.name} is running: `autoresearch-ray stop` ends it gently, then confirm.")
     extra = [] if address is None else [f"address={address}"]
     config = configuration.load(folder / "config.yaml", extra)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoresearch_ray.errors import RunError, UsageError
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 
 if TYPE_CHECKING:  # the search takes a second to import, and these only look at it
     from autoresearch_ray.evolution.driver import Driver
@@ -42,7 +42,7 @@ def send(folder: Path, order: Order) -> None:
     Raises:
         RunError: the run is not live, so that nobody would read it.
     """
-    if not query.is_live(folder):
+    if not finding.is_live(folder):
         raise RunError(f"{folder.name} is not running: `autoresearch-ray resume {folder.name}` takes it up again.")
     box = folder / FOLDER
     box.mkdir(exist_ok=True)

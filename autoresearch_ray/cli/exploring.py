@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.lineage.mirror import Mirror, is_uri
 from autoresearch_ray.lineage.query import Lineage
 
@@ -33,12 +33,13 @@ def register(app: typer.Typer) -> None:
 
 def find_folder(storage: Path, run: str | None) -> Path:
     """Return a run's folder, or that of a copy if it lies elsewhere (Raises RunError: there is none)."""
-    return Mirror(run).folder if run is not None and is_uri(run) else query.find_run(storage, run)
+    return Mirror(run).folder if run is not None and is_uri(run) else finding.find_run(storage, run)
 
 
-def open_lineage(storage: Path, run: str | None) -> Lineage:
-    """Open a run and warn of what is damaged in it (Raises RunError: there is none)."""
-    lineage = Lineage.open(find_folder(storage, run))
+def open_lineage(storage: Path, run: str | None, *, glance: bool = False) -> Lineage:
+    """Open a run, or only glance at it, and warn of what is damaged in it (Raises RunError: there is none)."""
+    folder = find_folder(storage, run)
+    lineage = Lineage.glance(folder) if glance else Lineage.open(folder)
     for sentence in lineage.tables.damage:
         errors.print(f"warning: {sentence}", markup=False)
     return lineage
@@ -61,7 +62,7 @@ def explore(
         mirror = Mirror(run)
         board = Board(mirror.folder, mirror.refresh, REMOTE_SECONDS)
     else:
-        board = Board(query.find_run(storage, run))
+        board = Board(finding.find_run(storage, run))
     for sentence in board.lineage.tables.damage:
         errors.print(f"warning: {sentence}", markup=False)
 

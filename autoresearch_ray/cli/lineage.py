@@ -56,7 +56,7 @@ def show_tree(
     """Draw who descends from whom; what led nowhere is counted, the way to the best is marked."""
     between = _generations(generation) if generation else None
     filters = tree.Filters(island, operator and operator.value, status and status.value, between, model)
-    shown = tree.phylogeny(open_lineage(storage, run), filters, everything=everything, limit=limit)
+    shown = tree.phylogeny(open_lineage(storage, run, glance=True), filters, everything=everything, limit=limit)
     show(tree.draw(shown), shown, as_json)
 
 
@@ -71,7 +71,7 @@ def show_variant(
     as_json: Json = False,
 ) -> None:
     """Show everything about one variant: hypothesis, scores, parents, times, why it failed."""
-    lineage = open_lineage(storage, run)
+    lineage = open_lineage(storage, run, glance=True)
     shown = variants.variant(lineage, lineage.find(identity), source=source, prompt=prompt)
     show(variants.draw_variant(shown, whole_log=log), shown, as_json)
 
@@ -81,7 +81,7 @@ def show_difference(
     before: Identity, after: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False
 ) -> None:
     """Show how two variants' sources differ, and what it brought."""
-    lineage = open_lineage(storage, run)
+    lineage = open_lineage(storage, run, glance=True)
     shown = variants.difference(lineage, lineage.find(before), lineage.find(after))
     show(variants.draw_difference(shown), shown, as_json)
 
@@ -89,7 +89,7 @@ def show_difference(
 @app.command("path")
 def show_path(identity: Identity, run: RunName = None, storage: Storage = RUNS, as_json: Json = False) -> None:
     """Show the way from the seed to a variant: each change and what it brought."""
-    lineage = open_lineage(storage, run)
+    lineage = open_lineage(storage, run, glance=True)
     shown = variants.path(lineage, lineage.find(identity))
     show(variants.draw_path(shown), shown, as_json)
 
@@ -102,7 +102,7 @@ def show_best(
     as_json: Json = False,
 ) -> None:
     """List the variants with the best mean scores."""
-    shown = variants.best(open_lineage(storage, run), top)
+    shown = variants.best(open_lineage(storage, run, glance=True), top)
     show(variants.draw_best(shown), shown, as_json)
 
 
@@ -116,7 +116,7 @@ def search_births(
     as_json: Json = False,
 ) -> None:
     """Find births by what was said of them, failed ones included."""
-    shown = search.search(open_lineage(storage, run), " ".join(words), limit=limit, skip=skip)
+    shown = search.search(open_lineage(storage, run, glance=True), " ".join(words), limit=limit, skip=skip)
     show(search.draw(shown), shown, as_json)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from autoresearch_ray.cli.exploring import open_lineage
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.lineage.mirror import Mirror, is_uri
 
 FOLDER = ".seeds"
@@ -34,7 +34,7 @@ def started_from(config: Config, origin: str) -> dict[str, Any]:
     if is_uri(origin):
         Mirror(origin)
         return {"carry_from": origin}
-    return {"carry_from": str(query.find_run(config.storage, origin).absolute())}
+    return {"carry_from": str(finding.find_run(config.storage, origin).absolute())}
 
 
 def _named(origin: str) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ Owns which variants are drawn and how. Does not own descent or scores (lineage/q
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -49,15 +49,16 @@ class Filters:
         """Return which variants pass, by position."""
         passed = np.ones(len(lineage), dtype=bool)
         if self.island is not None:
-            passed &= np.asarray(lineage.column("island")) == self.island
+            passed &= lineage.equal("island", self.island)
         if self.operator is not None:
-            passed &= np.asarray(lineage.operators) == self.operator
+            passed &= lineage.equal("operator", self.operator)
         if self.status is not None:
-            passed &= np.asarray(lineage.statuses) == self.status
+            passed &= lineage.equal("status", self.status)
         if self.generation is not None:
             passed &= (lineage.generations >= self.generation[0]) & (lineage.generations <= self.generation[1])
         if self.model is not None:
-            passed &= np.asarray([_names(self.model, model) for model in lineage.column("model")], dtype=bool)
+            models = [model for model in lineage.tally("model") if _names(self.model, model)]
+            passed &= np.any([lineage.equal("model", model) for model in models], axis=0) if models else False
         return passed
 
 
@@ -86,9 +87,7 @@ def phylogeny(
     kept = _with_ancestors(lineage, wanted)
     drawn = _limited(lineage, kept, limit)
     owner = _owners(lineage, drawn)
-    hidden: dict[int, Counter[str]] = defaultdict(Counter)
-    for position in np.flatnonzero(~drawn):
-        hidden[int(owner[position])][lineage.statuses[position]] += 1
+    hidden = _hidden_below(lineage, owner, drawn)
     best = standing(lineage)
     way = set(lineage.path(lineage.leader)) if lineage.leader is not None else set()
     ordered = np.argsort(lineage.generations, kind="stable")
@@ -96,7 +95,7 @@ def phylogeny(
     return {
         "run": lineage.tables.run,
         "births": len(lineage),
-        "statuses": dict(Counter(lineage.statuses)),
+        "statuses": lineage.tally("status"),
         "sigma": lineage.sigma,
         "leader": None if lineage.leader is None else node(lineage, lineage.leader),
         "confirmed": lineage.champion is not None,
@@ -105,14 +104,14 @@ def phylogeny(
         "gain_error": None if best is None else best.gain_error,
         "nodes": [
             {
-                **node(lineage, position),
+                **entry,
                 "on_path": position in way,
                 "faint": bool(filters.active and not matching[position]),
-                "hidden": dict(hidden[position]),
+                "hidden": hidden.get(position, {}),
             }
-            for position in order
+            for position, entry in zip(order, nodes(lineage, order), strict=True)
         ],
-        "hidden": dict(hidden[-1]),
+        "hidden": hidden.get(-1, {}),
         "filtered": filters.active,
         "cut": int(kept.sum() - drawn.sum()),
         "damage": list(lineage.tables.damage),
@@ -121,21 +120,29 @@ def phylogeny(
 
 def node(lineage: Lineage, position: int) -> dict[str, Any]:
     """Return what a line about a variant says, as plain values."""
-    row = lineage.row(position)
+    return nodes(lineage, [position])[0]
+
+
+_ROW_SAYS = (
+    *("variant_id", "number", "parents", "island", "generation"),
+    *("operator", "model", "status", "reason", "hypothesis"),
+)
+
+
+def nodes(lineage: Lineage, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what `node` does for many variants, faster than one by one."""
+    rows = lineage.rows(positions, _ROW_SAYS)
+    parents = lineage.rows(lineage.primary[list(positions)], ["variant_id"])
+    return [
+        {**row, "parent": parent["variant_id"], **_measurements(lineage, position)}
+        for position, row, parent in zip(positions, rows, parents, strict=True)
+    ]
+
+
+def _measurements(lineage: Lineage, position: int) -> dict[str, Any]:
     score = lineage.score(position)
     primary = int(lineage.primary[position])
     return {
-        "variant_id": row["variant_id"],
-        "number": row["number"],
-        "parent": lineage.ids[primary] if primary >= 0 else None,
-        "parents": row["parents"],
-        "island": row["island"],
-        "generation": row["generation"],
-        "operator": row["operator"],
-        "model": row["model"],
-        "status": row["status"],
-        "reason": row["reason"],
-        "hypothesis": row["hypothesis"],
         "val_bpb": score.mean if score else None,
         "standard_error": score.error if score else None,
         "replicates": score.count if score else 0,
@@ -188,6 +195,18 @@ def _owners(lineage: Lineage, drawn: npt.NDArray[np.bool_]) -> npt.NDArray[np.in
         above = np.where(parents >= 0, owner[parents], -1)
         owner[level] = np.where(drawn[level], level, above)
     return owner
+
+
+def _hidden_below(
+    lineage: Lineage, owner: npt.NDArray[np.int64], drawn: npt.NDArray[np.bool_]
+) -> dict[int, dict[str, int]]:
+    """Return how many variants are not drawn, by the drawn ancestor that stands for them and by status."""
+    found: dict[int, dict[str, int]] = defaultdict(dict)
+    for status in lineage.tally("status"):
+        owners, counts = np.unique(owner[~drawn & lineage.equal("status", status)], return_counts=True)
+        for place, count in zip(owners.tolist(), counts.tolist(), strict=True):
+            found[place][status] = count
+    return found
 
 
 # ----------------------------------------------------------------------------------------------------------- drawing

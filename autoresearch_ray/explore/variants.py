@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autoresearch_ray.explore import text
-from autoresearch_ray.explore.tree import node
+from autoresearch_ray.explore.tree import node, nodes
 from autoresearch_ray.lineage.query import Lineage, Score
 from autoresearch_ray.lineage.schema import Row, birth_of
 from autoresearch_ray.operators import transcripts
@@ -48,9 +48,9 @@ def variant(lineage: Lineage, position: int, *, source: bool = False, prompt: bo
         **plain_row(row),
         **node(lineage, position),
         **_against_seed(lineage, position),
-        "confirmed": lineage.ids[position] in set(lineage.tables.champions["variant_id"].to_pylist()),
+        "confirmed": row["variant_id"] in set(lineage.tables.champions["variant_id"].to_pylist()),
         "parents": [_relative(lineage, int(parent), position) for parent in lineage.parents[position] if parent >= 0],
-        "children": [lineage.ids[child] for child in children],
+        "children": [child["variant_id"] for child in lineage.rows(children, ["variant_id"])],
         "experiments": experiments,
         "descendants": len(lineage.descendants(position)) if children else 0,
     }
@@ -254,11 +254,11 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
         "run": lineage.tables.run,
         "steps": [
             {
-                **node(lineage, place),
+                **entry,
                 **_against_seed(lineage, place),
-                "confirmed": lineage.ids[place] in confirmed,
+                "confirmed": entry["variant_id"] in confirmed,
             }
-            for place in way
+            for place, entry in zip(way, nodes(lineage, way), strict=True)
         ],
     }
 
@@ -276,21 +276,28 @@ class _Steps:
         self._steps = steps
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        wide = options.max_width >= _ROOM_BESIDE
         columns = [("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 16), ("so far ±", 16)]
-        table = _table(*columns)
-        if wide:
+        if options.max_width >= _ROOM_BESIDE:
+            table = _table(*columns)
             table.add_column("what changed", overflow="fold", ratio=1)
             for step in self._steps:
                 table.add_row(*_step(step), _change(step))
             yield table
             return
-        for place, step in enumerate(self._steps):
-            line = _table(*columns)
-            line.show_header = place == 0
-            line.add_row(*_step(step))
-            yield line
+        widths = [width for _, width in columns]
+        yield _aligned([Text(name, style="dim") for name, _ in columns], widths)
+        for step in self._steps:
+            yield _aligned(_step(step), widths)
             yield Padding(_change(step), (0, 0, 0, 4))
+
+
+def _aligned(cells: list[Text], widths: list[int]) -> Text:
+    """Return cells as one line; a table of its own for each of hundreds of steps would take half a second."""
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for cell, width in zip(cells, widths, strict=True):
+        cell.truncate(width, overflow="ellipsis", pad=True)
+        line.append_text(cell).append(" ")
+    return line
 
 
 def _step(step: dict[str, Any]) -> list[Text]:
@@ -324,16 +331,17 @@ def _table(*columns: tuple[str, int]) -> Table:
 def best(lineage: Lineage, count: int = 10) -> dict[str, Any]:
     """Return the variants with the lowest mean scores, as plain values."""
     confirmed = set(lineage.tables.champions["variant_id"].to_pylist())
+    first = lineage.best(count)
     return {
         "run": lineage.tables.run,
         "sigma": lineage.sigma,
         "best": [
             {
-                **node(lineage, place),
+                **entry,
                 **_against_seed(lineage, place),
-                "confirmed": lineage.ids[place] in confirmed,
+                "confirmed": entry["variant_id"] in confirmed,
             }
-            for place in lineage.best(count)
+            for place, entry in zip(first, nodes(lineage, first), strict=True)
         ],
     }
 

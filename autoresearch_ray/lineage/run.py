@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from autoresearch_ray.errors import UsageError
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.lineage.mirror import Mirror, is_uri
 from autoresearch_ray.lineage.query import Lineage
 
@@ -108,5 +108,5 @@ def open_run(path: str | os.PathLike[str]) -> Run:
         RunError: there is no run.
     """
     name = os.fspath(path)
-    folder = Mirror(name).folder if is_uri(name) else query.find_run(Path("runs"), name)
+    folder = Mirror(name).folder if is_uri(name) else finding.find_run(Path("runs"), name)
     return Run(Lineage.open(folder))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -41,20 +41,25 @@ class Tables:
     """A sentence for each damaged file; the rest was read."""
 
 
-def read(folder: Path, *, bulky: bool = False) -> Tables:
+Columns = Mapping[TableName, Sequence[str]]
+
+
+def read(folder: Path, *, bulky: bool = False, only: Columns | None = None) -> Tables:
     """Read a run, also while its driver writes: sealed parts and the journal's rows, none twice.
 
     Args:
         folder: the run's folder.
         bulky: with sources, curves and log tails. Without, the tables lack those columns, and 300,000 births fit in
             memory; `fetch` gets them for single rows.
+        only: these columns of some tables, for who looks at a large run for a moment; of the others as `bulky` says.
 
     Raises:
         RunError: the folder is not a run, or a newer engine wrote it.
     """
 
     def load(snapshot: _Snapshot) -> Tables:
-        found = {table: snapshot.table(table, bulky) for table in TABLES}
+        columns = {table: SCHEMAS[table].names if bulky else parts.light_columns(table) for table in TABLES}
+        found = {table: snapshot.table(table, names) for table, names in (columns | dict(only or {})).items()}
         return Tables(folder, snapshot.held.run, **found, damage=tuple(snapshot.damage))
 
     return _whole(folder, load)
@@ -119,9 +124,8 @@ class _Snapshot:
         """The manifest has not changed since a file was missing, so that it is missing for good."""
         self._journaled = self._read_journal()
 
-    def table(self, table: TableName, bulky: bool) -> pa.Table:
-        """Return all rows of a table."""
-        columns = SCHEMAS[table].names if bulky else parts.light_columns(table)
+    def table(self, table: TableName, columns: Sequence[str]) -> pa.Table:
+        """Return some columns of all rows of a table."""
         pieces = [piece for part in self.held.parts_of(table) for piece in self._part(part, columns)]
         schema = pa.schema([SCHEMAS[table].field(name) for name in columns], metadata=SCHEMAS[table].metadata)
         rows = [{name: row[name] for name in columns} for row in self._journaled[table]]

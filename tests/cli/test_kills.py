@@ -31,7 +31,7 @@ import yaml
 from autoresearch_ray import config as configuration
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.replay import Replayed, replay
-from autoresearch_ray.lineage import manifest, query, snapshot
+from autoresearch_ray.lineage import finding, manifest, snapshot
 from autoresearch_ray.lineage.journal import scan
 from autoresearch_ray.lineage.store import LineageStore, Recorded
 from autoresearch_ray.variant import Birth, Purpose, Variant
@@ -501,7 +501,7 @@ def test_what_a_killed_driver_started_ends_by_itself_and_the_run_goes_on_at_once
     os.kill(killed.driver.pid, signal.SIGKILL)
     killed.driver.wait()
     died_at = time.monotonic()
-    assert not query.is_live(run)
+    assert not finding.is_live(run)
     left = examine(run, tmp_path)
     assert left is not None
     resumed = sittings.resumed(max_experiments=left.counted + len(left.open) + 2)
@@ -555,7 +555,7 @@ def test_a_full_disk_is_a_clean_stop(small_disk: Path, sittings: Sittings, tmp_p
     before = rows_of(run)
     filling = fill(small_disk / "filling")
     _check_stopped_by_the_disk(first)
-    assert not query.is_live(run)
+    assert not finding.is_live(run)
     after = rows_of(run)
     assert before.items() <= after.items()
 

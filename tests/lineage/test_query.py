@@ -1,5 +1,4 @@
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 import synthetic
 
 from autoresearch_ray.errors import RunError
-from autoresearch_ray.lineage import query, schema
+from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.variant import Result, Status, Variant
@@ -181,34 +180,22 @@ def test_source_and_experiments_of_one_variant(family: Path) -> None:
 # ------------------------------------------------------------------------------------------------------- finding runs
 
 
-def test_runs_are_found_by_name_by_path_or_as_the_newest(tmp_path: Path) -> None:
-    for place, name in enumerate(("mar5", "mar6", "nov24")):
-        folder = synthetic.make(tmp_path / name, 2)
-        for path in (folder / "lineage" / "journal").iterdir():
-            os.utime(path, (1000 - place, 1000 - place))
-    assert [path.name for path in query.runs(tmp_path)] == ["mar5", "mar6", "nov24"]
-    assert query.find_run(tmp_path) == tmp_path / "mar5"
-    assert query.find_run(tmp_path, "nov24") == tmp_path / "nov24"
-    assert query.find_run(tmp_path / "elsewhere", str(tmp_path / "mar6")) == tmp_path / "mar6"
+def test_a_glance_knows_what_an_opened_run_does(tmp_path: Path) -> None:
+    folder = synthetic.make(tmp_path / "run", 30)
+    opened, glance = Lineage.open(folder), Lineage.glance(folder)
+    assert len(glance.tables.variants.column_names) < len(opened.tables.variants.column_names)
+    assert glance.best(5) == opened.best(5)
+    assert glance.sigma == opened.sigma
+    assert (glance.leader, glance.seed, glance.champion) == (opened.leader, opened.seed, opened.champion)
+    for position in range(len(opened)):
+        assert glance.row(position) == opened.row(position)
+        assert glance.experiments(position) == opened.experiments(position)
+    assert glance.rows([3, -1], ["number"]) == [{"number": opened.row(3)["number"]}, {"number": None}]
 
 
-def test_a_run_that_is_not_there_gets_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="there is no run in"):
-        query.find_run(tmp_path / "runs")
-    synthetic.make(tmp_path / "nov24", 1)
-    with pytest.raises(RunError, match=r"no run 'nov25' in .*: did you mean nov24\?"):
-        query.find_run(tmp_path, "nov25")
-    with pytest.raises(RunError, match=r"there are nov24\."):
-        query.find_run(tmp_path, "zzzzzz")
-    (tmp_path / "notes").mkdir()
-    with pytest.raises(RunError, match="notes is not a run"):
-        query.find_run(tmp_path, "notes")
-
-
-def test_a_run_is_live_while_a_driver_holds_it_and_looking_does_not_disturb(tmp_path: Path) -> None:
-    folder = synthetic.make(tmp_path / "run", 1)
-    assert not query.is_live(folder)
-    with LineageStore.open(folder):
-        assert query.is_live(folder)
-    assert not query.is_live(folder)
-    assert not query.is_live(tmp_path)
+def test_names_and_whole_ids_are_found_and_descendants_are_those_of_a_walk(tmp_path: Path) -> None:
+    lineage = Lineage.open(synthetic.make(tmp_path / "run", 60))
+    assert [lineage.find(name) for name in lineage.ids] == list(range(len(lineage)))
+    for position in range(len(lineage)):
+        found = {place for place in range(len(lineage)) if position in lineage.ancestors(place)}
+        assert lineage.descendants(position) == sorted(found)

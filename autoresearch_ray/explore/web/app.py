@@ -32,7 +32,7 @@ from autoresearch_ray.explore.tree import Filters, node
 from autoresearch_ray.explore.web import details, points, progress, runs
 from autoresearch_ray.explore.web.board import Board
 from autoresearch_ray.explore.web.guard import Guard
-from autoresearch_ray.lineage import query
+from autoresearch_ray.lineage import finding
 from autoresearch_ray.lineage.query import Lineage
 
 STATIC = Path(__file__).parent / "static"
@@ -207,7 +207,7 @@ class Page:
 
     def _neighbours(self) -> list[Path]:
         own = self._board.folder.resolve()
-        return [folder for folder in query.runs(own.parent) if folder.resolve() != own]
+        return [folder for folder in finding.runs(own.parent) if folder.resolve() != own]
 
 
 def _overview(lineage: Lineage) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from autoresearch_ray.explore import snapshot
-from autoresearch_ray.lineage import manifest, query
+from autoresearch_ray.lineage import finding, manifest
 from autoresearch_ray.lineage.query import Lineage
 
 _Value = TypeVar("_Value")
@@ -49,7 +49,7 @@ class Board:
     @property
     def live(self) -> bool:
         """Whether a driver is writing the run now."""
-        return query.is_live(self.folder)
+        return finding.is_live(self.folder)
 
     def look_again(self) -> bool:
         """Read the run again if it has grown and the last reading is not too recent; say whether it was."""

@@ -18,6 +18,7 @@ from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.errors import AutoresearchError, UsageError, why
 from autoresearch_ray.explore import live, snapshot
 from autoresearch_ray.lineage import finding
+from autoresearch_ray.lineage.mirror import is_uri
 from autoresearch_ray.training import preflight
 
 if TYPE_CHECKING:
@@ -217,12 +218,22 @@ def confirm(
 
 
 @app.command()
-def status(name: RunName = None, storage: Storage = Path("runs"), as_json: Json = False) -> None:
-    """Show how a run stands, live or finished."""
-    folder = finding.find_run(storage, name)
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's name, folder or URI; default: the newest.")
+    ] = None,
+    storage: Storage = Path("runs"),
+    as_json: Json = False,
+) -> None:
+    """Show how a run stands, live or finished; of one that lies elsewhere, what its driver said last."""
+    elsewhere = name is not None and is_uri(name)
+    folder = exploring.find_folder(storage, name)
     taken = snapshot.read(folder)
-    if taken.state in ("running", "draining") and not finding.is_live(folder):
-        taken = snapshot.interrupted(taken)
+    if taken.state in ("running", "draining"):
+        if elsewhere:
+            errors.print("note: this is what its driver said last; from here one cannot tell whether it still runs")
+        elif not finding.is_live(folder):
+            taken = snapshot.interrupted(taken)
     show(live.panel(taken), taken, as_json)
 
 

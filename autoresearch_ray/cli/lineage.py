@@ -117,6 +117,8 @@ def search_births(
 ) -> None:
     """Find births by what was said of them, failed ones included."""
     shown = search.search(open_lineage(storage, run, glance=True), " ".join(words), limit=limit, skip=skip)
+    if not shown["births"] and run is None and (storage / words[-1]).is_dir():
+        errors.print(f"note: {words[-1]} was searched for; to search in that run, add --run {words[-1]}", markup=False)
     show(search.draw(shown), shown, as_json)
 
 

@@ -37,7 +37,7 @@ def panel(snapshot: Snapshot) -> RenderableType:
 def _summary(snapshot: Snapshot) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=11)
-    table.add_column(overflow="ellipsis", no_wrap=True)
+    table.add_column(overflow="fold")
     table.add_row("experiments", _experiments(snapshot))
     table.add_row("births", _births(snapshot))
     table.add_row("seed", score_text(snapshot.seed, snapshot.metric))

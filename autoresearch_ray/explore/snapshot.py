@@ -210,7 +210,8 @@ def read(folder: Path) -> Snapshot:
         return Snapshot(**{**values, **scores, "activities": activities})
     except FileNotFoundError:
         raise RunError(
-            f"{folder} says nothing of itself yet: its run has not begun, or {LIVE_FILE} was removed."
+            f"{folder} says nothing of itself yet: its run has not begun, was imported, or {LIVE_FILE} was "
+            "removed; `lineage tree` shows what was recorded."
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{folder / LIVE_FILE} cannot be read ({error}).") from error

@@ -6,6 +6,7 @@ Owns what may be asked and what the views hold. Does not own reading files (line
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,14 +16,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from autoresearch_ray.errors import UsageError
 from autoresearch_ray.explore import text
 from autoresearch_ray.lineage import snapshot
-from autoresearch_ray.lineage.schema import TABLES, TableName
+from autoresearch_ray.lineage.schema import SCHEMAS, TABLES, TableName
 
 MEMORY = "800MB"
 SHOWN_ROWS = 1000
@@ -30,6 +32,9 @@ SHOWN_ROWS = 1000
 
 CELL = 60
 """Characters of a value in a printed table."""
+
+_FOLDED = 20
+"""Characters from which on a value may be folded to fit a table on the screen."""
 
 _LOCKS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
@@ -90,13 +95,13 @@ def ask(folder: Path, query: str) -> Answer:
             return Answer(*_run(connection, statement), damage=found.damage)
         except duckdb.Error as error:
             if isinstance(error, _QUESTION_AT_FAULT) or not snapshot.damage(folder):
-                raise UsageError(_sentence(error)) from error
+                raise UsageError(_sentence(error, statement)) from error
     whole = snapshot.read(folder, bulky=True)
     with _connection({table: getattr(whole, table) for table in TABLES}) as connection:
         try:
             return Answer(*_run(connection, statement), damage=whole.damage)
         except duckdb.Error as error:
-            raise UsageError(_sentence(error)) from error
+            raise UsageError(_sentence(error, statement)) from error
 
 
 def _only_select(query: str) -> str:
@@ -134,10 +139,21 @@ def _run(connection: duckdb.DuckDBPyConnection, statement: str) -> tuple[tuple[s
     return columns, result.fetchall()
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, query: str = "") -> str:
     """Return what DuckDB says, without its drawing of the query."""
-    words = str(error).split("\n\nLINE ")[0]
-    return f"the query cannot be answered: {' '.join(words.split())[:500]}"
+    words = " ".join(str(error).split("\n\nLINE ")[0].split())[:500]
+    if isinstance(error, duckdb.BinderException) and "Referenced column" in words:
+        words = f"{words.split('Candidate bindings')[0].strip()} {_columns_of(query)}".strip()
+    return f"the query cannot be answered: {words}"
+
+
+def _columns_of(query: str) -> str:
+    """Return which columns the tables have that a query names."""
+    named = [table for table in TABLES if re.search(rf"\b{table}\b", query, re.IGNORECASE)]
+    said = [f"{table} has {', '.join(SCHEMAS[table].names)}" for table in named]
+    if re.search(r"\bscores\b", query, re.IGNORECASE) or "variants" in named:
+        said.append("scores has variant_id, val_bpb, trainings, standard_error")
+    return "; ".join(said)
 
 
 def values(answer: Answer) -> list[dict[str, Any]]:
@@ -169,18 +185,48 @@ def _plain(value: Any) -> Any:
 
 
 def draw(answer: Answer) -> RenderableType:
-    """Draw an answer as a table of at most SHOWN_ROWS rows."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    """Draw an answer of at most SHOWN_ROWS rows: as a table, or row by row where a table would be too wide to read."""
     shown = answer.rows[:SHOWN_ROWS]
-    for place, name in enumerate(answer.columns):
-        number = all(isinstance(row[place], (int, float, type(None))) for row in shown) and bool(shown)
-        table.add_column(text.plain(name), justify="right" if number else "left", overflow="fold")
-    for row in shown:
-        table.add_row(*(Text(_cell(value)) for value in row))
     counted = f"{len(answer.rows)} row{'' if len(answer.rows) == 1 else 's'}"
     if len(shown) < len(answer.rows):
         counted += f", the first {len(shown)} shown; --json gives all"
-    return Group(table, Text(counted, style="dim"))
+    return Group(_Rows(answer.columns, shown), Text(counted, style="dim"))
+
+
+class _Rows:
+    def __init__(self, columns: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+        self._columns = [text.plain(name) for name in columns]
+        self._rows = rows
+        self._cells = [[_cell(value) for value in row] for row in rows]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        widths = [
+            max(min(cell_len(words), _FOLDED) for words in (name, *(row[place] for row in self._cells)))
+            for place, name in enumerate(self._columns)
+        ]
+        too_wide = sum(widths) + 2 * (len(widths) - 1) > options.max_width
+        yield self._one_by_one() if too_wide and len(widths) > 1 else self._table()
+
+    def _table(self) -> Table:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for place, name in enumerate(self._columns):
+            number = all(isinstance(row[place], (int, float, type(None))) for row in self._rows) and bool(self._rows)
+            table.add_column(name, justify="right" if number else "left", overflow="fold")
+        for cells in self._cells:
+            table.add_row(*map(Text, cells))
+        return table
+
+    def _one_by_one(self) -> Table:
+        """Draw a line for each value, and an empty one between rows."""
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for number, cells in enumerate(self._cells):
+            if number:
+                table.add_row()
+            for name, words in zip(self._columns, cells, strict=True):
+                table.add_row(name, Text(words))
+        return table
 
 
 def _cell(value: Any) -> str:

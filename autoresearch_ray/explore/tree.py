@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from autoresearch_ray.explore import text
@@ -23,6 +23,8 @@ BEST_KEPT = 5
 """The best variants count as having led somewhere, even if none was the best when it was scored."""
 
 _WIDEST_INDENT = 16
+_ROOM_FOR_ERRORS = 100
+"""Columns of a terminal from which on gains are drawn with their standard errors."""
 
 _Line = tuple[str, dict[str, Any] | str, str]
 """What stands left of a line, the node or the words on it, and the style of words."""
@@ -232,8 +234,20 @@ def draw(shown: dict[str, Any]) -> RenderableType:
     """Draw what `phylogeny` returned.
 
     A line of descent runs straight down and what branches off is indented, so that the indent grows with the logarithm
-    of the tree and not with its generations.
+    of the tree and not with its generations. Where there is room, gains have their standard error too.
     """
+    return _Drawing(shown)
+
+
+class _Drawing:
+    def __init__(self, shown: dict[str, Any]) -> None:
+        self._shown = shown
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _drawn(self._shown, wide=options.max_width >= _ROOM_FOR_ERRORS)
+
+
+def _drawn(shown: dict[str, Any], wide: bool) -> Iterator[Text]:
     rest = "not matching" if shown["filtered"] else "that led nowhere"
     rows: list[_Line] = []
     for root in _branches(shown["nodes"]):
@@ -242,14 +256,14 @@ def draw(shown: dict[str, Any]) -> RenderableType:
         rows.append(("", _hidden(shown["hidden"], rest), "dim"))
     indent = min(max((len(guide) for guide, what, _ in rows if not isinstance(what, str)), default=0), _WIDEST_INDENT)
     lines = [_headline(shown)]
-    lines += [_text_line(guide, what, style, indent) for guide, what, style in rows]
+    lines += [_text_line(guide, what, style, indent, wide) for guide, what, style in rows]
     if shown["cut"]:
         lines.append(Text(f"{shown['cut']} more led somewhere; a higher limit shows them.", style="dim"))
     lines += [Text(text.plain(sentence), style="yellow") for sentence in shown["damage"]]
     if shown["nodes"]:
         mark = "★ champion, ◆ the way to it" if shown["confirmed"] else "◆ the way to the best (unconfirmed)"
         lines.append(Text(f"{mark}; ± standard error (trainings); ? may be luck", style="dim"))
-    return Group(*(_cut(entry) for entry in lines))
+    yield from (_cut(entry) for entry in lines)
 
 
 def _branches(nodes: Sequence[dict[str, Any]]) -> list[_Branch]:
@@ -313,7 +327,7 @@ def _headline(shown: dict[str, Any]) -> Text:
     return head
 
 
-def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int) -> Text:
+def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int, wide: bool) -> Text:
     if isinstance(what, str):
         return Text(f"{guide} {what}", style=style)
     faint, on_path = what["faint"], what["on_path"]
@@ -322,7 +336,7 @@ def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int) 
         line.stylize("bold green")
     line.append(f" {text.short(what['variant_id'])}", style="bold" if on_path else "")
     line.append(f" {what['operator']:<10}", style="cyan")
-    line.append_text(_measured(what))
+    line.append_text(_measured(what, wide))
     if len(what["parents"]) > 1:
         other = next((parent for parent in what["parents"] if parent != what["parent"]), what["parents"][1])
         line.append(f" ×{text.short(other)}", style="magenta")
@@ -334,15 +348,17 @@ def _text_line(guide: str, what: dict[str, Any] | str, style: str, indent: int) 
     return line
 
 
-def _measured(entry: dict[str, Any]) -> Text:
-    """Return the columns of score and gain, 28 characters wide; the status in their place if there is no score."""
+def _measured(entry: dict[str, Any], wide: bool) -> Text:
+    """Return the columns of score and gain, all of one width; the status in their place if there is no score."""
+    room = 16 if wide else 8
     if entry["val_bpb"] is None or entry["status"] != "completed":
-        return Text(f" {text.status(entry['status']):<27}", style=text.STYLES.get(entry["status"], ""))
+        return Text(f" {text.status(entry['status']):<{room + 19}}", style=text.STYLES.get(entry["status"], ""))
     error = "" if entry["standard_error"] is None else f" ±{entry['standard_error']:.4f}"
     score = f"{entry['val_bpb']:.4f}{error} ({entry['replicates']})"
     line = Text(f" {score:<18}")
-    gain = text.gain_text(entry["gain"], entry["gain_error"], lower=entry["lower_is_better"])
-    gain.pad_right(max(0, 8 - len(gain)))
+    draw_gain = text.gain_and_error if wide else text.gain_text
+    gain = draw_gain(entry["gain"], entry["gain_error"], lower=entry["lower_is_better"])
+    gain.pad_right(max(0, room - len(gain)))
     return line.append(" ").append_text(gain)
 
 

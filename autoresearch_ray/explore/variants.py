@@ -25,6 +25,8 @@ from autoresearch_ray.variant import Status
 
 _ROOM_BESIDE = 104
 """Columns of a terminal from which on a step's figures leave room for words beside them."""
+_ROOM_FOR_ALL = 116
+"""Columns of a terminal from which on all that is said of a training fits on a line."""
 LOG_LINES = 12
 """Lines of a log tail that `draw_variant` shows unless it is asked for all."""
 
@@ -96,7 +98,7 @@ def draw_variant(shown: dict[str, Any], *, whole_log: bool = False) -> Renderabl
         head.append("  ★ champion", style="bold green")
     parts: list[RenderableType] = [head, Text(text.plain(shown["hypothesis"]), style="italic"), _facts(shown)]
     if shown["experiments"]:
-        parts += [Rule("experiments", style="dim"), _experiments(shown["experiments"]), *_remarks(shown["experiments"])]
+        parts += [Rule("experiments", style="dim"), _Experiments(shown["experiments"]), *_remarks(shown["experiments"])]
         log = next((e["log_tail"] for e in reversed(shown["experiments"]) if e["log_tail"]), "")
         if log:
             parts += [Rule("end of the log", style="dim"), _log(log, whole_log)]
@@ -141,7 +143,7 @@ def _facts(shown: dict[str, Any]) -> Table:
     if shown["children"]:
         listed = " ".join(map(text.short, shown["children"][:6]))
         more = f" and {len(shown['children']) - 6} more" if len(shown["children"]) > 6 else ""
-        say("children", f"{listed}{more}; {shown['descendants']} descendants")
+        say("children", f"{listed}{more}; {shown['descendants']} descendant{'' if shown['descendants'] == 1 else 's'}")
     say("class", text.plain(shown["class"]))
     return facts
 
@@ -176,26 +178,40 @@ def _score(shown: dict[str, Any], digits: int = 4) -> str:
     return text.score(Score(shown["val_bpb"], shown["replicates"], shown["standard_error"]), digits)
 
 
-def _experiments(experiments: list[dict[str, Any]]) -> Table:
-    """Draw one line a replicate: its score and where its time went."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="dim")
-    for name in ("seed", "val_bpb", "start", "train", "score", "wall", "tokens", "params", "memory"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("where", overflow="ellipsis", no_wrap=True)
-    for each in experiments:
-        word, memory = text.status(each["status"]), each["peak_memory_bytes"]
-        score = word if each["val_bpb"] is None else f"{each['val_bpb']:.6f}"
-        where = text.plain(each["gpu"] or each["node"] or each["hardware"])
-        table.add_row(
-            Text("-" if each["seed"] is None else str(each["seed"])),
-            Text(score, text.STYLES.get(each["status"], "")),
-            *(Text(text.seconds(each[f"{phase}_seconds"])) for phase in ("startup", "train", "scoring", "wall")),
-            Text(text.quantity(each["tokens"])),
-            Text(text.quantity(each["parameters"])),
-            Text("-" if memory is None else f"{memory / 2**30:.2f} GiB"),
-            Text(where if each["verified"] else f"{where} (unverified)"),
-        )
-    return table
+class _Experiments:
+    """One line a replicate: its score and where its time went; in two tables where one would cut figures off."""
+
+    def __init__(self, experiments: list[dict[str, Any]]) -> None:
+        self._experiments = experiments
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        scores, times = ("val_bpb", "tokens", "params", "memory"), ("start", "train", "score", "wall", "where")
+        parts = [(*scores, *times)] if options.max_width >= _ROOM_FOR_ALL else [scores, times]
+        for names in parts:
+            table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+            for name in ("seed", *names):
+                left = name == "where"
+                table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+            for each in self._experiments:
+                said = _said(each)
+                table.add_row(*(said[name] for name in ("seed", *names)))
+            yield table
+
+
+def _said(each: dict[str, Any]) -> dict[str, Text]:
+    """Return what is said of an experiment, by column."""
+    memory, where = each["peak_memory_bytes"], text.plain(each["gpu"] or each["node"] or each["hardware"])
+    score = text.status(each["status"]) if each["val_bpb"] is None else f"{each['val_bpb']:.6f}"
+    phases = {"start": "startup", "train": "train", "score": "scoring", "wall": "wall"}
+    return {
+        "seed": Text("-" if each["seed"] is None else str(each["seed"])),
+        "val_bpb": Text(score, text.STYLES.get(each["status"], "")),
+        **{name: Text(text.seconds(each[f"{phase}_seconds"])) for name, phase in phases.items()},
+        "tokens": Text(text.quantity(each["tokens"])),
+        "params": Text(text.quantity(each["parameters"])),
+        "memory": Text("-" if memory is None else f"{memory / 2**30:.2f} GiB"),
+        "where": Text(where if each["verified"] else f"{where} (unverified)".strip()),
+    }
 
 
 def _remarks(experiments: list[dict[str, Any]]) -> Iterator[Text]:

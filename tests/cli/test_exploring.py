@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "lineage"))
 
 import synthetic
 
+from autoresearch_ray.explore import snapshot
 from autoresearch_ray.lineage import autoresearch
 
 HEAD = "commit\tval_bpb\tmemory_gb\tstatus\tdescription\n"
@@ -161,3 +162,28 @@ def test_a_run_elsewhere_is_opened_by_its_uri(cli: Callable, storage: Path) -> N
     here = cli("lineage", "best", "nov24", "--storage", storage, "--json")
     there = cli("lineage", "best", uri, "--json")
     assert json.loads(there.out) == json.loads(here.out)
+
+
+def test_a_run_that_lies_elsewhere_says_what_its_driver_said_last(
+    cli: Callable, storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTORESEARCH_CACHE", str(tmp_path / "cache"))
+    silent = cli("status", (storage / "mar5").as_uri())
+    assert (silent.code, "was imported" in silent.err) == (2, True)
+    numbers = dict.fromkeys(("slots", "population_size", "islands", "births", "experiments"), 1)
+    seconds = dict.fromkeys(("started_at", "now", "train_seconds", "slot_seconds", "usd"), 1.0)
+    unknown = dict.fromkeys(("ends_at", "max_experiments", "max_hours", "sigma", "seed", "best", "max_usd"))
+    words = {"run": "nov24", "state": "running", "metric": "val_bpb", "lower_is_better": True}
+    (storage / "nov24" / snapshot.LIVE_FILE).write_text(
+        json.dumps({**words, **numbers, **seconds, **unknown, "ends": {}, "activities": []})
+    )
+    said = cli("status", (storage / "nov24").as_uri())
+    (storage / "nov24" / snapshot.LIVE_FILE).unlink()
+    assert said.code == 0
+    assert "running" in said.out
+    assert "cannot tell whether it still runs" in " ".join(said.err.split())
+
+
+def test_a_run_named_among_the_words_of_a_search_is_pointed_at(cli: Callable, storage: Path) -> None:
+    done = cli("lineage", "search", "nowhere-said", "nov24", "--storage", storage)
+    assert "--run nov24" in done.err

@@ -134,3 +134,17 @@ def test_answers_are_json_and_a_table(run: Path, printed) -> None:
     assert lines[0].split() == ["number", "status", "hostile"]
     assert lines[-1] == "3 rows"
     assert "\x1b" not in "".join(lines)
+
+
+def test_rows_too_wide_for_the_screen_are_drawn_value_by_value(run: Path, printed) -> None:
+    answer = sql.ask(run, "SELECT * FROM variants ORDER BY number LIMIT 2")
+    lines = printed(sql.draw(answer))
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines if line.strip()].count("variant_id") == 2
+    identity = answer.rows[0][answer.columns.index("variant_id")]
+    assert any(line.split() == ["variant_id", identity] for line in lines)
+
+
+def test_a_column_that_is_not_there_gets_those_that_are(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"\"gain\" not found.*variants has sequence, variant_id.*scores has"):
+        sql.ask(run, "SELECT gain FROM variants")

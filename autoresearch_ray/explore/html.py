@@ -63,15 +63,24 @@ def document(title: str, *body: object) -> str:
 
 
 def table(names: Iterable[str], rows: Iterable[Iterable[object]], numeric: Iterable[int] = ()) -> Markup:
-    """Return a table; `numeric` are the places of columns that stand to the right."""
-    right = set(numeric)
+    """Return a table; `numeric` are the places of columns that stand to the right.
 
-    def cells(tag: str, row: Iterable[object]) -> list[Markup]:
-        return [element(tag, cell, class_="num" if place in right else None) for place, cell in enumerate(row)]
+    A cell knows its column's name, for small screens, where each row is a block of its own.
+    """
+    right, named = set(numeric), list(names)
 
-    head = element("thead", element("tr", cells("th", names)))
-    body = element("tbody", [element("tr", cells("td", row)) for row in rows])
-    return element("div", element("table", head, body), class_="scroll")
+    def cell(tag: str, place: int, content: object, name: str | None = None) -> Markup:
+        return element(tag, content, class_="num" if place in right else None, data_name=name or None)
+
+    head = element("thead", element("tr", [cell("th", place, name) for place, name in enumerate(named)]))
+    body = [
+        element(
+            "tr",
+            [cell("td", place, content, name) for place, (content, name) in enumerate(zip(row, named, strict=True))],
+        )
+        for row in rows
+    ]
+    return element("div", element("table", head, element("tbody", body)), class_="scroll")
 
 
 def difference(lines: Iterable[str]) -> Markup:

@@ -66,7 +66,7 @@ def _figures(lineage: Lineage) -> Markup:
     shown.append(("noise of one training", "not known" if lineage.sigma is None else f"σ {lineage.sigma:.4f}"))
     shown.append(("slot time", text.seconds(wall)))
     if usd:
-        shown.append(("language models", f"${usd:.2f}"))
+        shown.append(("language models", f"${usd:,.2f}"))
     return element(
         "div", [element("div", element("span", name), element("b", value)) for name, value in shown], class_="figures"
     )
@@ -121,9 +121,9 @@ def progress_chart(shown: Progress) -> Markup:
     drawn = f", {MOST_DOTS:,} of them drawn" if count > MOST_DOTS else ""
     parts.append(element("text", f"{count:,} experiments{drawn}", x=right, y=_HEIGHT - 6, text_anchor="end"))
     parts.append(element("text", shown.metric, x=_LEFT, y=12))
-    return element(
-        "svg", parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label="Every experiment and the best so far"
-    )
+    label = "Every experiment and the best so far"
+    picture = element("svg", parts, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=label)
+    return element("div", picture, class_="scroll")
 
 
 def _grid(low: float, high: float, y: Any) -> list[Markup]:
@@ -183,7 +183,7 @@ def _way(lineage: Lineage, leader: int) -> list[Markup]:
                 _score(place, lineage),
                 gain(lineage, place, parent) if parent is not None else "",
                 gain(lineage, place, lineage.seed) if lineage.seed not in (None, place) else "",
-                element("span", mark, class_="good" if mark != "unconfirmed" else "faint"),
+                element("span", mark, class_="good" if mark != "unconfirmed" else "faint") if step["parents"] else "",
                 text.plain(step["hypothesis"]),
             ]
         )
@@ -203,13 +203,20 @@ def _change(lineage: Lineage, leader: int) -> list[Markup]:
     return [element("h2", "Its whole change against the seed"), difference([*lines[:MOST_DIFF_LINES], *cut])]
 
 
+def _mark(entry: dict[str, Any]) -> str:
+    """Return whether a variant was confirmed on fresh seeds; the seed has nothing to confirm."""
+    if entry["champion"] or entry["confirmed"]:
+        return "champion" if entry["champion"] else "was champion"
+    return "unconfirmed" if entry["parents"] else ""
+
+
 def _best(lineage: Lineage) -> list[Markup]:
     rows = [
         [
             element("code", text.short(entry["variant_id"])),
             text.plain(entry["operator"]),
             _score(lineage.find(entry["variant_id"]), lineage),
-            "champion" if entry["champion"] else "was champion" if entry["confirmed"] else "unconfirmed",
+            _mark(entry),
             text.plain(entry["hypothesis"]),
         ]
         for entry in variants.best(lineage, MOST_ROWS)["best"]

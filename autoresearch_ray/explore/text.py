@@ -93,9 +93,11 @@ def unit(name: str) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """Return a duration as `4.1 s`, `5:08 min` or `2:03 h`; a dash for none."""
+    """Return a duration as `4.1 s`, `5:08 min`, `2:03 h` or `4,531 h`; a dash for none."""
     if value is None:
         return "-"
+    if value >= 360_000:
+        return f"{value / 3600:,.0f} h"
     if value < 100:
         return f"{value:.1f} s"
     unit, whole = ("min", round(value)) if value < 3600 else ("h", round(value / 60))

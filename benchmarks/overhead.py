@@ -2,8 +2,9 @@
 
     python benchmarks/overhead.py [--slots 1 4 8] [--experiments 400] [--profile] [--output results/overhead.json]
 
-One run for each number of slots. Counted is what happens after the first experiments (Ray and workers have started):
-experiments a second, CPU time of the whole process tree by role, and its peak memory (PSS: shared pages once).
+One run for each number of slots. Counted is what happens once every slot has run an experiment (Ray starts workers one
+after the other, and the first slots run hundreds of experiments meanwhile): experiments a second, CPU time of the whole
+process tree by role, and its peak memory (PSS: shared pages once).
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from pathlib import Path
 
 from autoresearch_ray import config as configuration
 from autoresearch_ray.training import processes
+from autoresearch_ray.variant import Result
 
 PROGRAM = """\
+import os
+
 LEARNING_RATE = 0.04
 WEIGHT_DECAY = 0.2
 WARMUP_RATIO = 0.1
 DEPTH = 8
 BATCH = 64
 
+print("slot", os.getppid())
 print("---")
 print("val_bpb:          0.997900")
 print("training_seconds: 300.0")
@@ -41,7 +46,9 @@ print("num_steps:        953")
 print("num_params_M:     50.3")
 """
 WARM_UP = 40
-"""Experiments before counting begins, and two more a slot."""
+"""Experiments before counting begins, at least; and two more a slot once all slots have run one."""
+PATIENCE = 4000
+"""Experiments in which all slots must have run one."""
 
 
 def tree(root: int, folder: str) -> list[int]:
@@ -113,25 +120,35 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     from autoresearch_ray.cluster.slots import Slot
     from autoresearch_ray.cluster.trainer import trainer_of
     from autoresearch_ray.evolution.driver import Driver
+    from autoresearch_ray.evolution.stopping import Stop
     from autoresearch_ray.lineage.schema import Origin
     from autoresearch_ray.lineage.store import LineageStore
     from autoresearch_ray.training.preflight import inspector
 
     tallies: list[Tally] = []
+    slots_seen: set[str] = set()
+    begin_at = WARM_UP
 
     def watch(driver: Driver) -> None:
+        nonlocal begin_at
         done = driver.ledger.spent.experiments
-        if not tallies and done >= WARM_UP + 2 * slots:
+        if not tallies:
+            before = len(slots_seen)
+            slots_seen.update(launcher_of(ended.result) for ended in driver.ended if ended.result is not None)
+            if len(slots_seen) > before:
+                begin_at = max(begin_at, done + 2 * slots)
+            if len(slots_seen) >= slots and done >= begin_at:
+                tallies.append(Tally(done, tempfile.gettempdir()))
+        elif len(tallies) == 1 and done >= tallies[0].experiments + experiments:
             tallies.append(Tally(done, tempfile.gettempdir()))
-        if driver.ledger.closed and len(tallies) == 1:
-            tallies.append(Tally(done, tempfile.gettempdir()))
+            driver.drain(Stop("asked", "enough was counted"))
 
     folder = Path(tempfile.gettempdir())
     program = folder / "program"
     program.mkdir()
     (program / "train.py").write_text(PROGRAM, encoding="utf-8")
     settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
-    settings += [f"max_experiments={experiments}", f"num_cpus={(os.cpu_count() or 1) / slots}", f"max_slots={slots}"]
+    settings += [f"max_experiments={PATIENCE + experiments}", f"num_cpus={(os.cpu_count() or 1) / slots}", f"max_slots={slots}"]
     config = configuration.load(None, settings)
     trainer = trainer_of(config)
     origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
@@ -147,7 +164,14 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
             pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(30)
         else:
             driver.run()
+    if len(tallies) < 2:
+        raise SystemExit(f"only {len(slots_seen)} of {slots} slots have run an experiment")
     return tallies[1].since(tallies[0])
+
+
+def launcher_of(result: Result) -> str:
+    """Return which launcher an experiment was forked from, as its program printed it."""
+    return result.log_tail.partition("\n")[0]
 
 
 def measure(slots: int, experiments: int, profile: bool) -> dict[str, object]:

@@ -5,6 +5,9 @@ Islands, driver, ledger, lineage store and its parts are the real ones, commits 
 operator that changes one number of a source of 350 bytes, and the look at a source (a hash of its text), which in a
 real run happens beside the driver or takes a millisecond of each five-minute experiment.
 
+On a machine that is now faster and now slower: at each mark a fixed piece of work is timed as a yardstick, and `growth`
+compares a birth's time in the last tenth with that in the first tenth, each divided by its yardstick.
+
     python benchmarks/scale.py [--gpus 1000] [--hours 24] [--plot FILE.png] [--output FILE]
 """
 
@@ -15,6 +18,7 @@ import datetime
 import gc
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -80,13 +84,29 @@ class Meter:
         gc.collect()
         seconds = time.process_time() - self.began
         memory = psutil.Process().memory_info().rss
-        self.marks.append({"births": births, "seconds": round(seconds, 2), "memory_mb": round(memory / 1e6, 1)})
+        mark = {"births": births, "seconds": round(seconds, 2), "memory_mb": round(memory / 1e6, 1)}
+        self.marks.append(mark | {"yardstick_ms": round(1e3 * yardstick(), 1)})
+        self.began = time.process_time() - seconds
         print(f"{births:8,} births  {seconds:7.1f} s  {memory / 1e6:7.1f} MB", flush=True)
 
     def milliseconds(self, first: int, last: int) -> float:
         """Return the time a birth took between two marks."""
         low, high = self.marks[first], self.marks[last]
         return 1e3 * (high["seconds"] - low["seconds"]) / (high["births"] - low["births"])
+
+    def yardsticks(self, first: int, last: int) -> float:
+        """Return the time a birth took between two marks, in yardsticks of the marks between them."""
+        sticks = [mark["yardstick_ms"] for mark in self.marks[first:][: last - first + 1]]
+        return self.milliseconds(first, last) / statistics.median(sticks)
+
+
+def yardstick() -> float:
+    """Return the CPU seconds of a fixed piece of work like the driver's: objects, dictionaries, text, arithmetic."""
+    began = time.process_time()
+    for turn in range(20):
+        table = {f"{turn}/{number}": (number, [0.5 * number]) for number in range(1000)}
+        json.dumps({name: sum(values) + number for name, (number, values) in table.items()})
+    return time.process_time() - began
 
 
 def main() -> None:
@@ -110,7 +130,8 @@ def main() -> None:
         driver.run()
         experiments, births = driver.ledger.spent.experiments, driver.births
     seconds, wall = time.process_time() - meter.began, time.monotonic() - began
-    low, high = meter.marks[len(meter.marks) // 10], meter.marks[-1]
+    tenth, last = len(meter.marks) // 10, len(meter.marks) - 1
+    low, high = meter.marks[tenth], meter.marks[last]
     grown = (high["memory_mb"] - low["memory_mb"]) * 1e6 / (high["births"] - low["births"])
     figures = {
         "command": " ".join(sys.argv),
@@ -123,8 +144,9 @@ def main() -> None:
         "ms_an_experiment": round(1e3 * seconds / experiments, 3),
         "slots_busy": round(cluster.busy_seconds / cluster.slot_seconds, 4),
         "bytes_a_birth": round(grown),
-        "ms_a_birth_first_tenth": round(meter.milliseconds(0, 1 + len(meter.marks) // 10), 3),
-        "ms_a_birth_last_tenth": round(meter.milliseconds(-2 - len(meter.marks) // 10, -1), 3),
+        "ms_a_birth_first_tenth": round(meter.milliseconds(0, 1 + tenth), 3),
+        "ms_a_birth_last_tenth": round(meter.milliseconds(last - 1 - tenth, last), 3),
+        "growth": round(meter.yardsticks(last - 1 - tenth, last) / meter.yardsticks(0, 1 + tenth), 3),
         "source_bytes": len(LANDSCAPE.seed),
         "marks": meter.marks,
     }

@@ -187,6 +187,8 @@ _CURVE = (1 + 1 / 3.0) ** 2 - 1
 
 def _number(text: str) -> float:
     """Read a number as an operator may spell it: `0.04`, `65_536`, `2**19`, `64 * 1024` (Raises ValueError)."""
+    if "*" not in text:
+        return float(text)
     base, power, exponent = text.partition("**")
     if power:
         return float(float(base) ** float(exponent))

@@ -7,7 +7,6 @@ answer (driver.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoresearch_ray.evolution.aftercare import reflects
@@ -152,6 +151,5 @@ class Asking:
         self._trained += _TRAINED_SMOOTHING * (trained - self._trained)
 
     def _parent(self, variant: Variant) -> Parent:
-        driver = self._driver
-        known = parent_of(variant, driver.state, driver.state.noise.estimate())
-        return replace(known, curve=driver.memory.curve(variant.birth.number))
+        state, curve = self._driver.state, self._driver.memory.curve(variant.birth.number)
+        return parent_of(variant, state, state.noise.estimate(), curve)

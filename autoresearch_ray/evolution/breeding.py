@@ -94,14 +94,13 @@ def couple(birth: Birth, candidates: Sequence[Variant], state: State) -> Couple:
     return Couple((first,))
 
 
-def parent_of(variant: Variant, state: State, noise: Noise) -> Parent:
-    """Return a parent with what is known of its score."""
+def parent_of(variant: Variant, state: State, noise: Noise, curve: tuple[tuple[float, float], ...] = ()) -> Parent:
+    """Return a parent with what is known of its score, and the curve of one of its trainings."""
     scores = state.scores(variant.birth.number)
     if not scores:
-        return Parent(variant, None, None, 0)
-    return Parent(
-        variant, state.turn(math.fsum(scores) / len(scores)), noise.sigma / math.sqrt(len(scores)), len(scores)
-    )
+        return Parent(variant, None, None, 0, curve)
+    count = len(scores)
+    return Parent(variant, state.turn(math.fsum(scores) / count), noise.sigma / math.sqrt(count), count, curve)
 
 
 def idea_of(variant: Variant, status: Status, reason: str, result: Result | None, state: State, noise: Noise) -> Idea:

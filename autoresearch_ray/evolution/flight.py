@@ -6,7 +6,7 @@ Frozen values and pure functions between them. Does not own what happens next (d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from autoresearch_ray.errors import ClusterError, SeedError
@@ -84,19 +84,20 @@ class Ended:
 
 def made(birth: Birth, parents: Sequence[Variant], answer: Proposal | Failure, now: datetime) -> Variant:
     """Return the variant that an operator's answer makes of a birth; without a source if it failed."""
-    variant = Variant(
+    proposal = answer if isinstance(answer, Proposal) else None
+    return Variant(
         birth=birth,
         parents=tuple(parent.variant_id for parent in parents),
         generation=1 + max(parent.generation for parent in parents),
-        source="",
-        hypothesis="",
+        source=proposal.source if proposal else "",
+        hypothesis=proposal.hypothesis if proposal else "",
         created_at=now,
+        model=answer.model,
+        prompt_hash=answer.prompt_hash,
+        program_hash=answer.program_hash,
         usage=answer.usage,
+        step_size=proposal.step_size if proposal else None,
     )
-    asked = replace(variant, model=answer.model, prompt_hash=answer.prompt_hash, program_hash=answer.program_hash)
-    if isinstance(answer, Failure):
-        return asked
-    return replace(asked, source=answer.source, hypothesis=answer.hypothesis, step_size=answer.step_size)
 
 
 def seed_error(result: Result, losses: int) -> SeedError | ClusterError:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from autoresearch_ray.evolution.noise import Noise
-from autoresearch_ray.evolution.selection import Member, ranked, tournament
+from autoresearch_ray.evolution.selection import Member, ranked, tournament, worst
 from autoresearch_ray.variant import Birth, Operator, Variant
 
 __all__ = ["SECOND_PARENTS", "Island", "Member"]
@@ -84,7 +84,7 @@ class Island:
         chosen = [tournament(pool, tournament_size, noise, rng)]
         if birth.operator is Operator.CROSSOVER:
             for _ in range(min(SECOND_PARENTS, len(pool) - 1)):
-                pool.remove(chosen[-1])
+                pool = [member for member in pool if member is not chosen[-1]]
                 chosen.append(tournament(pool, tournament_size, noise, rng))
         return tuple(member.variant for member in chosen)
 
@@ -94,9 +94,10 @@ class Island:
         return ranked(scored, noise)[: max(count, 0)]
 
     def _trim(self, noise: Noise) -> list[str]:
-        if len(self._members) <= self._capacity:
+        excess = len(self._members) - self._capacity
+        if excess <= 0:
             return []
-        evicted = [member.variant.variant_id for member in ranked(self.members, noise)[self._capacity :]]
+        evicted = [member.variant.variant_id for member in worst(self.members, excess, noise)]
         for variant_id in evicted:
             del self._members[variant_id]
         return evicted

@@ -11,7 +11,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 RELATIVE_SIGMA = 0.0005 / 0.9979
 """The noise assumed before there are replicates, as a part of the score: autoresearch's on an H100 (another seed moved
@@ -28,6 +28,7 @@ _MAD_TO_SD = 1.4826
 _LEAST_SPREAD = 0.3  # of sigma: a score always counts for a twelfth at least
 _FREEDOM_OF_CERTAINTY = 2
 _DETERMINISTIC = 1e-6
+_CLEARLY = 1.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,18 @@ class Prior:
 
     mean: float
     variance: float
+
+
+class Scored(Protocol):
+    """What has scores, and an expectation from before them."""
+
+    @property
+    def scores(self) -> Sequence[float]:
+        """All of them, perhaps none."""
+
+    @property
+    def prior(self) -> Prior | None:
+        """What was expected; None where nothing was known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +101,20 @@ class Noise:
 
     def expected(self, scores: Sequence[float], prior: Prior | None = None) -> float:
         """Return the mean of `posterior`, which is all that a ranking asks for; there must be a score."""
-        count = len(scores)
-        average = scores[0] if count == 1 else math.fsum(scores) / count
-        if prior is None:
-            return average
-        return prior.mean + count / (count + self.sigma**2 / prior.variance) * (average - prior.mean)
+        return _expected(scores, prior, self.sigma**2)
+
+    def all_expected(self, variants: Iterable[Scored]) -> list[float]:
+        """Return the means of many at once, infinite for those without a score: a population is ranked each birth."""
+        variance = self.sigma**2
+        return [_expected(each.scores, each.prior, variance) if each.scores else math.inf for each in variants]
+
+
+def _expected(scores: Sequence[float], prior: Prior | None, variance: float) -> float:
+    count = len(scores)
+    average = scores[0] if count == 1 else math.fsum(scores) / count
+    if prior is None:
+        return average
+    return prior.mean + count / (count + variance / prior.variance) * (average - prior.mean)
 
 
 class Window:
@@ -125,6 +147,12 @@ class Window:
     def not_above(self, limit: float) -> list[float]:
         """Return those that are at most `limit`, in the order of their size."""
         return self._ordered[: bisect.bisect_right(self._ordered, limit)]
+
+    def mostly_beyond(self, center: float, distance: float) -> bool:
+        """Return whether fewer than half of them are within `distance` of `center`: so is their median distance."""
+        ordered = self._ordered
+        low = bisect.bisect_left(ordered, center - distance)
+        return 2 * (bisect.bisect_right(ordered, center + distance, low) - low) < len(ordered)
 
     def deviation(self, center: float) -> float:
         """Return the median distance from `center` (Raises IndexError: there is no number)."""
@@ -234,13 +262,22 @@ class NoiseEstimator:
         """Return sigma with the assumption, and without."""
         middle = self._recent.median if len(self._recent) else 1.0
         assumed = RELATIVE_SIGMA * max(abs(middle), 1e-6)
-        least, most = _DETERMINISTIC * assumed, math.inf
-        if len(self._recent) >= MINIMUM_CHILDREN:
-            most = max(_SPREADS * _MAD_TO_SD * self._recent.deviation(middle), assumed)
-        measured = None
-        if self._freedom:
-            measured = min(max(math.sqrt(self._squares / self._freedom), least), most)
+        least = _DETERMINISTIC * assumed
+        within = math.sqrt(self._squares / self._freedom) if self._freedom else 0.0
+        pooled = math.sqrt((PRIOR_WEIGHT * assumed**2 + self._squares) / (PRIOR_WEIGHT + self._freedom))
+        most = self._ceiling(middle, assumed, max(within, pooled))
+        measured = min(max(within, least), most) if self._freedom else None
         if self._freedom >= _FREEDOM_OF_CERTAINTY and self._squares == 0.0:
             return least, measured  # another seed changes nothing: every difference is real
-        pooled = (PRIOR_WEIGHT * assumed**2 + self._squares) / (PRIOR_WEIGHT + self._freedom)
-        return min(math.sqrt(pooled), most), measured
+        return min(pooled, most), measured
+
+    def _ceiling(self, middle: float, assumed: float, needed: float) -> float:
+        """Return the most that sigma may be; infinite where it is surely more than what is `needed` of it.
+
+        To find the exact median distance takes all recent scores, to see that it is large takes two searches.
+        """
+        factor = _SPREADS * _MAD_TO_SD
+        enough = self._recent.mostly_beyond(middle, _CLEARLY * needed / factor)
+        if len(self._recent) < MINIMUM_CHILDREN or enough:
+            return math.inf
+        return max(factor * self._recent.deviation(middle), assumed)

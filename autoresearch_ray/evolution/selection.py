@@ -5,7 +5,7 @@ Pure functions; whoever is random takes a generator. Does not own the population
 
 from __future__ import annotations
 
-import math
+import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +34,12 @@ def ranked(members: Sequence[Member], noise: Noise) -> list[Member]:
     One without a score comes last: nothing is known for it, and its first score will bring it back. A total order that
     needs no source, so that ranking depends neither on the order of the argument nor on who has the sources at hand.
     """
-    return sorted(members, key=lambda member: (_mean(member, noise), member.variant.birth.number))
+    return [members[place] for _, _, place in sorted(_keys(members, noise))]
+
+
+def worst(members: Sequence[Member], count: int, noise: Noise) -> list[Member]:
+    """Return the last `count` of `ranked`, best first, without ranking the rest."""
+    return [members[place] for _, _, place in reversed(heapq.nlargest(count, _keys(members, noise)))]
 
 
 def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.random.Generator) -> Member:
@@ -50,8 +55,13 @@ def tournament(members: Sequence[Member], size: int, noise: Noise, rng: np.rando
     if size < 1:
         raise ValueError(f"tournament: expected a size of at least 1, got {size}")
     drawn = rng.choice(len(members), size=min(size, len(members)), replace=False)
-    return ranked([members[index] for index in drawn], noise)[0]
+    places: list[int] = drawn.tolist()
+    chosen = [members[place] for place in places]
+    return chosen[min(_keys(chosen, noise))[2]]
 
 
-def _mean(member: Member, noise: Noise) -> float:
-    return noise.expected(member.scores, member.prior) if member.scores else math.inf
+def _keys(members: Sequence[Member], noise: Noise) -> list[tuple[float, int, int]]:
+    """Return what members are ranked by, with their places in the argument."""
+    means = noise.all_expected(members)
+    numbers = [member.variant.birth.number for member in members]
+    return list(zip(means, numbers, range(len(members)), strict=True))

@@ -231,13 +231,18 @@ class State:
             self.seed = standing
         self._shortlist[standing.number] = standing
         if len(self._shortlist) > 2 * _SHORTLISTED:
-            best_first = sorted(self._shortlist.values(), key=self._expected)
-            self._shortlist = {known.number: known for known in best_first[:_SHORTLISTED]}
+            self._shortlist = {known.number: known for known in self._best_first()[:_SHORTLISTED]}
         if self.best is not None and self.best.number == standing.number:
             # A replicate may have made the best worse than another.
-            self.best = min(self._shortlist.values(), key=self._expected)
+            self.best = self._best_first()[0]
         elif self.best is None or self._expected(standing) < self._expected(self.best):
             self.best, self.since_best = standing, 0
+
+    def _best_first(self) -> list[Standing]:
+        """Return the shortlist in the order of what is expected of it; at a tie who came first."""
+        known = list(self._shortlist.values())
+        means = self.noise.estimate().all_expected(known)
+        return [known[place] for _, place in sorted(zip(means, range(len(known)), strict=True))]
 
 
 def homes(birth: Birth, islands: int) -> Sequence[int]:

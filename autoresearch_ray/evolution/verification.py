@@ -174,8 +174,9 @@ def last_replicates(config: Config, state: State, left: Left, flying: Mapping[in
 
 
 def _values(state: State) -> dict[int, float]:
-    beliefs = {standing.number: state.posterior(standing) for standing in state.contenders}
-    return knowledge_gradients(beliefs, state.noise.estimate().sigma)
+    noise = state.noise.estimate()
+    beliefs = {standing.number: noise.posterior(standing.scores, standing.prior) for standing in state.contenders}
+    return knowledge_gradients(beliefs, noise.sigma)
 
 
 def _eligible(config: Config, state: State, flying: Mapping[int, int], values: Mapping[int, float]) -> list[Standing]:
@@ -201,12 +202,13 @@ def knowledge_gradients(beliefs: Mapping[int, Posterior], sigma: float) -> dict[
     if len(ordered) < 2:
         return dict.fromkeys(beliefs, 0.0)
     (best, leader), (second, _) = ordered[0], ordered[1]
+    root = math.sqrt(2 * math.pi)
     values = {}
     for number, posterior in beliefs.items():
         gap = second - best if number == leader else posterior.mean - best
         change = posterior.sd**2 / math.hypot(posterior.sd, sigma)
         z = -gap / change
-        values[number] = change * (z * _cdf(z) + math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
+        values[number] = change * (z * _cdf(z) + math.exp(-0.5 * z * z) / root)
     return values
 
 

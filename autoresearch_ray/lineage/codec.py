@@ -31,7 +31,8 @@ def normalise(table: TableName, row: Mapping[str, Any]) -> Row:
     checked: Row = {}
     for name, (check, nullable, exact) in checks.items():
         value = row.get(name)
-        if type(value) is exact:  # as nearly all are; the checks are for the rest
+        # As nearly all are; the checks are for the rest.
+        if type(value) is exact and (not isinstance(value, str) or value.isascii()):
             checked[name] = value
             continue
         if value is None:
@@ -46,9 +47,14 @@ def normalise(table: TableName, row: Mapping[str, Any]) -> Row:
     return checked
 
 
-def encode(row: Mapping[str, Any]) -> str:
-    """Return a row as one line of ASCII JSON; timestamps become ISO 8601 strings."""
-    return _ENCODER.encode(row)
+def encode(entry: Mapping[str, Any]) -> str:
+    """Return a journal entry as one line of ASCII JSON; timestamps become ISO 8601 strings."""
+    return _ENCODER.encode(entry)
+
+
+def known(row: Mapping[str, Any]) -> Row:
+    """Return a row without its nulls, which `decode` puts back."""
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def decode(table: TableName, row: Row) -> Row:
@@ -66,7 +72,7 @@ def _plain(value: object) -> str:
     raise TypeError(f"{type(value).__name__} cannot be journaled")
 
 
-_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"))
+_ENCODER = json.JSONEncoder(default=_plain, separators=(",", ":"), check_circular=False)
 
 
 class _Never:
@@ -129,8 +135,8 @@ _CHECK_OF: dict[pa.DataType, Callable[[Any], Any]] = {
     schema.IDS: _parents,
     schema.POINTS: _curve,
 }
-_EXACT: dict[pa.DataType, type] = {schema.FLOAT: float, schema.BOOL: bool}
-"""Types whose values need no check at all."""
+_EXACT: dict[pa.DataType, type] = {schema.FLOAT: float, schema.BOOL: bool, schema.TEXT: str}
+"""Types whose values need no further check, but that text is ASCII."""
 _CHECKS = {
     table: {f.name: (_CHECK_OF[f.type], f.nullable, _EXACT.get(f.type, _Never)) for f in SCHEMAS[table]}
     for table in TABLES

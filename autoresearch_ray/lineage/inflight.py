@@ -42,7 +42,7 @@ class InFlight:
 
     def propose(self, variant: Variant) -> str:
         """Open a proposal."""
-        entry = codec.encode({_PROPOSAL: schema.proposal_row(variant)})
+        entry = codec.encode({_PROPOSAL: codec.known(schema.proposal_row(variant))})
         self._proposals[variant.variant_id] = variant, entry
         return entry
 

@@ -142,7 +142,7 @@ class LineageStore:
         self._check_open()
         sequence = self._sequence + 1
         checked = codec.normalise(table, {**row, "sequence": sequence})
-        self._entries.append(codec.encode({"table": table, "row": checked}))
+        self._entries.append(codec.encode({"table": table, "row": codec.known(checked)}))
         self._sequence = sequence
         self._uncommitted.append(Recorded(sequence, table, checked))
         if table == "variants":

@@ -20,6 +20,7 @@ from autoresearch_ray.evolution.noise import (
     Prior,
     Window,
 )
+from autoresearch_ray.evolution.state import Standing
 
 steady = settings(deadline=None, derandomize=True)
 
@@ -238,3 +239,29 @@ def test_a_window_says_of_its_last_numbers_what_sorting_them_says(
     assert window.median == statistics.median(last)
     assert window.deviation(center) == statistics.median([abs(number - center) for number in last])
     assert window.not_above(center) == sorted(number for number in last if number <= center)
+    for distance in (0.0, 0.5, 2.0, 6.0):
+        least = min(abs(abs(number - center) - distance) for number in last)
+        if least > 1e-9:  # else rounding decides
+            assert window.mostly_beyond(center, distance) == (_lower_middle(last, center) > distance)
+
+
+def _lower_middle(numbers: list[float], center: float) -> float:
+    return sorted(abs(number - center) for number in numbers)[(len(numbers) - 1) // 2]
+
+
+@steady
+@given(st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.floats(0.97, 1.0)), max_size=60))
+def test_the_ceiling_of_sigma_is_that_of_the_exact_spread(observations: list[tuple[str, float]]) -> None:
+    quick, exact = estimator_of(observations), estimator_of(observations)
+    exact._recent.mostly_beyond = lambda center, distance: False  # type: ignore[method-assign]
+    assert quick.estimate() == exact.estimate()
+
+
+@given(sigmas, st.lists(st.tuples(st.lists(scores, min_size=1, max_size=4), priors), max_size=8))
+@steady
+def test_many_expectations_at_once_are_those_of_each(
+    sigma: float, variants: list[tuple[list[float], Prior | None]]
+) -> None:
+    noise = Noise(sigma)
+    standings = [Standing(0, "", "", tuple(values), prior) for values, prior in variants]
+    assert noise.all_expected(standings) == [noise.expected(values, prior) for values, prior in variants]

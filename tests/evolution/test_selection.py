@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autoresearch_ray.evolution.noise import Noise, Prior
-from autoresearch_ray.evolution.selection import Member, ranked, tournament
+from autoresearch_ray.evolution.selection import Member, ranked, tournament, worst
 from autoresearch_ray.variant import Birth, Operator, Variant, variant_id
 
 steady = settings(deadline=None, derandomize=True)
@@ -52,6 +52,12 @@ def test_without_a_score_a_member_comes_last() -> None:
 @given(st.permutations([make_member(n, 0.1 * (n // 2), source="x = 1\n" * (n % 3)) for n in range(8)]))
 def test_ranking_does_not_depend_on_the_order_given(members: list[Member]) -> None:
     assert ranked(members, NOISE) == ranked(sorted(members, key=lambda member: member.variant.birth.number), NOISE)
+
+
+@steady
+@given(st.permutations([make_member(n, n % 7 / 7) for n in range(12)] + [make_member(12)]), st.integers(0, 13))
+def test_the_worst_are_the_last_of_the_ranking(members: list[Member], count: int) -> None:
+    assert worst(members, count, NOISE) == ranked(members, NOISE)[len(members) - count :]
 
 
 @pytest.mark.parametrize(("size", "chances"), [(1, [0.2] * 5), (2, [0.4, 0.3, 0.2, 0.1, 0.0]), (5, [1, 0, 0, 0, 0])])

@@ -20,7 +20,7 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from autoresearch_ray.cluster.ray_actors import island_actor, operator_actor, train_task
+from autoresearch_ray.cluster.ray_actors import Order, island_actor, operator_actor, train_task
 from autoresearch_ray.cluster.ray_connection import connect, nodes, sentence
 from autoresearch_ray.cluster.slots import Slot, gpu_model_of, most_common_model, slots_of
 from autoresearch_ray.cluster.trainer import Trainer
@@ -44,6 +44,8 @@ from autoresearch_ray.variant import Birth, Experiment, Result, Status, Usage
 
 _FAREWELL_SECONDS = 5.0
 _RESOURCES_SECONDS = 5.0
+_ORDERS_AT_ONCE = 32
+"""Orders that an island is sent at the latest, where it is asked nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class RayCluster:
         self._max_slots = max_slots
         self._folder = None if address else Path(tempfile.mkdtemp(prefix="arr-", dir="/tmp"))
         self._islands: dict[int, Any] = {}
+        self._orders: dict[int, list[Order]] = {}
         self._operators: Any = None
         self._pending: dict[Any, _Pending] = {}
         self._events: deque[Event] = deque()
@@ -153,27 +156,38 @@ class RayCluster:
     def rebuild(self, island: int, capacity: int, members: Sequence[Member]) -> None:
         """(Re)place an island's actor."""
         self._islands[island] = island_actor.remote(capacity, list(members))
+        self._orders[island] = []
 
     def absorb(self, island: int, members: Sequence[Member], noise: Noise) -> None:
-        """Send members to an island; if its actor is dead the next `mate` or `emigrate` finds out."""
-        self._islands[island].absorb.remote(list(members), noise)
+        """Let an island take members in; if its actor is dead the next `mate` or `emigrate` finds out."""
+        for member in members:
+            self._order(island, "absorb", member, noise)
 
     def revise(self, island: int, member: Member) -> None:
-        """Send a member's new scores to an island that may hold it."""
-        self._islands[island].revise.remote(member)
+        """Let an island that may hold a member know its new scores."""
+        self._order(island, "revise", member)
 
     def mate(self, island: int, births: Sequence[Birth], noise: Noise, tournament_size: int) -> None:
         """Ask an island for parents."""
-        reference = self._islands[island].mate.remote(list(births), noise, tournament_size)
+        orders, self._orders[island] = self._orders[island], []
+        reference = self._islands[island].mate.remote(orders, list(births), noise, tournament_size)
         self._pending[reference] = _Pending("mate", island, tuple(births))
 
     def emigrate(self, island: int, count: int, noise: Noise) -> None:
         """Ask an island for copies of its best."""
-        self._pending[self._islands[island].emigrants.remote(count, noise)] = _Pending("emigrate", island)
+        orders, self._orders[island] = self._orders[island], []
+        self._pending[self._islands[island].emigrants.remote(orders, count, noise)] = _Pending("emigrate", island)
 
     def resize(self, island: int, capacity: int, noise: Noise) -> None:
         """Change an island's capacity."""
-        self._islands[island].resize.remote(capacity, noise)
+        self._order(island, "resize", capacity, noise)
+
+    def _order(self, island: int, *order: Any) -> None:
+        """Send what needs no answer along with the next question: a message a birth less."""
+        self._orders[island].append(order)
+        if len(self._orders[island]) >= _ORDERS_AT_ONCE:
+            self._islands[island].carry_out.remote(self._orders[island])
+            self._orders[island] = []
 
     def propose(self, request: Request) -> None:
         """Ask the operators' actor for a variant."""

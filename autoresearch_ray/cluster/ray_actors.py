@@ -26,32 +26,32 @@ _OFFLINE_THREADS = 2
 """Operators that ask nobody have threads of their own: they never wait for those that do."""
 
 
+Order = tuple[Any, ...]
+"""What an island is to do without an answer: the name of a method of `Island` and its arguments."""
+
+
 class IslandHolder:
     """Holds one island: a cache of the lineage, rebuilt by the driver when lost."""
 
     def __init__(self, capacity: int, members: Sequence[Member]) -> None:
         self._island = Island(capacity, members)
 
-    def absorb(self, members: Sequence[Member], noise: Noise) -> None:
-        """Take members in, in order."""
-        for member in members:
-            self._island.absorb(member, noise)
-
-    def revise(self, member: Member) -> None:
-        """Replace a member that is still here."""
-        self._island.revise(member)
-
-    def mate(self, births: Sequence[Birth], noise: Noise, tournament_size: int) -> list[tuple[Variant, ...]]:
-        """Return the candidates for each birth's parents."""
+    def mate(
+        self, orders: Sequence[Order], births: Sequence[Birth], noise: Noise, tournament_size: int
+    ) -> list[tuple[Variant, ...]]:
+        """Carry out what was ordered before, and return the candidates for each birth's parents."""
+        self.carry_out(orders)
         return [self._island.mate(birth, noise, tournament_size) for birth in births]
 
-    def resize(self, capacity: int, noise: Noise) -> None:
-        """Change how many members it may hold."""
-        self._island.resize(capacity, noise)
-
-    def emigrants(self, count: int, noise: Noise) -> list[Member]:
-        """Return copies of the best members."""
+    def emigrants(self, orders: Sequence[Order], count: int, noise: Noise) -> list[Member]:
+        """Carry out what was ordered before, and return copies of the best members."""
+        self.carry_out(orders)
         return self._island.emigrants(count, noise)
+
+    def carry_out(self, orders: Sequence[Order]) -> None:
+        """Do what needs no answer, in its order."""
+        for name, *arguments in orders:
+            getattr(self._island, name)(*arguments)
 
 
 class OperatorDesk:

@@ -5,8 +5,9 @@ Does not own how they are worded (prompt.py) or where they come from (the driver
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from autoresearch_ray.operators.tunables import Literals
 from autoresearch_ray.variant import Birth, Status, Variant
@@ -121,3 +122,20 @@ class Request:
     """What the last reflection wrote down."""
     reflect: bool = False
     """True: write such notes anew before this birth."""
+
+    def __reduce__(self) -> tuple[Callable[..., Request], tuple[Any, ...]]:
+        """Pickle hundreds of trials as plain values: as objects they take longer than all else that a birth costs."""
+        trials = [
+            (trial.literals.settings, trial.literals.structure, trial.cost, trial.count, trial.failed)
+            for trial in self.trials
+        ]
+        rest = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "trials"}
+        return _request, (rest, trials)
+
+
+def _request(rest: Mapping[str, Any], trials: Sequence[tuple[Any, ...]]) -> Request:
+    """Undo `Request.__reduce__`."""
+    return Request(
+        **rest,
+        trials=tuple(Trial(Literals(settings, structure), *known) for settings, structure, *known in trials),
+    )

@@ -148,7 +148,8 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     program.mkdir()
     (program / "train.py").write_text(PROGRAM, encoding="utf-8")
     settings = [f"seed_model={program}", "metric=reported", f"storage={folder}/runs", "name=overhead"]
-    settings += [f"max_experiments={PATIENCE + experiments}", f"num_cpus={(os.cpu_count() or 1) / slots}", f"max_slots={slots}"]
+    settings += [f"num_cpus={(os.cpu_count() or 1) / slots}", f"max_slots={slots}"]
+    settings += [f"max_experiments={PATIENCE + experiments}"]
     config = configuration.load(None, settings)
     trainer = trainer_of(config)
     origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -177,9 +178,13 @@ def _proportional(pid: int) -> int:
 
 
 def _prctl(option: int, value: int) -> bool:
-    if not LINUX:
-        return False
-    return bool(ctypes.CDLL(None).prctl(option, value, 0, 0, 0) == 0)
+    return LINUX and bool(_libc().prctl(option, value, 0, 0, 0) == 0)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    """Return the C library, opened once: each child of the launcher calls it five times."""
+    return ctypes.CDLL(None)
 
 
 def _usage_elsewhere(pid: int) -> Usage | None:

@@ -44,7 +44,11 @@ class Group:
     def join(self) -> None:
         """Move this process into the group (Raises OSError)."""
         for folder in self.folders:
-            (folder / "cgroup.procs").write_text("0")
+            descriptor = os.open(f"{folder}/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(descriptor, b"0")
+            finally:
+                os.close(descriptor)
 
     def kills(self) -> int:
         """Return how many processes were killed so far because the memory was used up."""

@@ -23,6 +23,7 @@ from matplotlib.ticker import MaxNLocator
 
 from autoresearch_ray.explore import labels, text
 from autoresearch_ray.explore.labels import Box, Wish
+from autoresearch_ray.explore.standing import standing
 from autoresearch_ray.lineage import files
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.variant import Status
@@ -62,6 +63,8 @@ class Progress:
     """Mean score of the seed."""
     metric: str = "validation bits per byte (lower is better)"
     """What the vertical axis is called."""
+    champion: tuple[int, float, float] | None = None
+    """Of the champion: the number of its first experiment, its mean score on fresh seeds, and the standard error."""
 
 
 def progress(folder: Path) -> Path:
@@ -101,7 +104,16 @@ def gather(lineage: Lineage) -> Progress:
         hypotheses=tuple(lineage.hypotheses[position] for position in kept),
         seed=None if seed is None else seed.mean,
         metric=f"{text.metric(lineage.metric)} ({'lower' if lineage.lower_is_better else 'higher'} is better)",
+        champion=_champion(lineage, first),
     )
+
+
+def _champion(lineage: Lineage, first: dict[str, int]) -> tuple[int, float, float] | None:
+    best = standing(lineage)
+    number = None if best is None else first.get(lineage.ids[best.position])
+    if best is None or not best.confirmed or best.score is None or number is None:
+        return None
+    return number, best.score.mean, best.score.error or 0.0
 
 
 def _subtitle(lineage: Lineage, kept: int) -> str:
@@ -109,15 +121,15 @@ def _subtitle(lineage: Lineage, kept: int) -> str:
     words = f"{_count(len(lineage.tables.experiments), 'experiment')} of {_count(trained, 'variant')}"
     if kept > 1:
         words += f", {kept - 1} times a new best"
-    if lineage.leader is None or lineage.seed is None or lineage.leader == lineage.seed:
+    best = standing(lineage)
+    if best is None or best.gain is None:
         return words
-    gain, error = lineage.gain(lineage.leader, lineage.seed), lineage.gain_error(lineage.leader, lineage.seed)
-    if gain is None:
-        return words
-    what = "champion" if lineage.champion is not None else "best (unconfirmed)"
-    uncertain = "" if error is None else f" ±{error:.4f}"
-    side = "below" if (gain >= 0) == lineage.lower_is_better else "above"
-    return f"{words}; {what} {text.short(lineage.ids[lineage.leader])} is {abs(gain):.4f}{uncertain} {side} the seed"
+    what = "champion" if best.confirmed else "best (unconfirmed)"
+    uncertain = "" if best.gain_error is None else f" ±{best.gain_error:.4f}"
+    side = "below" if (best.gain >= 0) == lineage.lower_is_better else "above"
+    name = text.short(lineage.ids[best.position])
+    fresh = " on fresh seeds" if best.confirmed else ""
+    return f"{words}; {what} {name} is {abs(best.gain):.4f}{uncertain} {side} the seed{fresh}"
 
 
 def _count(number: int, noun: str) -> str:
@@ -139,11 +151,12 @@ def draw(shown: Progress) -> bytes:
         _seed(axes, shown.seed)
     if len(shown.first):
         _running_best(axes, shown)
+        _mark_champion(axes, shown)
     else:
         axes.text(0.5, 0.5, "no experiment has been completed yet", transform=axes.transAxes, ha="center", color=_QUIET)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.075), ncols=5, frameon=False, fontsize=9, labelcolor=_INK,
+            loc="lower right", bbox_to_anchor=(1.0, 1.075), ncols=6, frameon=False, fontsize=9, labelcolor=_INK,
             borderaxespad=0, handletextpad=0.4, columnspacing=1.4,
         )  # fmt: skip
     _annotate(axes, shown)
@@ -210,6 +223,14 @@ def _experiments(axes: Axes, shown: Progress, high: float) -> None:
         )  # fmt: skip
 
 
+def _mark_champion(axes: Axes, shown: Progress) -> None:
+    if shown.champion is None:
+        return
+    number, mean, error = shown.champion
+    axes.errorbar([number], [mean], yerr=[error], color=_INK, linewidth=1.4, zorder=4)
+    axes.scatter([number], [mean], s=190, marker="*", color=_INK, edgecolors="white", lw=1, zorder=5, label="champion")
+
+
 def _seed(axes: Axes, level: float) -> None:
     axes.axhline(level, color=_QUIET, linewidth=1, linestyle=(0, (5, 4)), zorder=1.5)
     axes.annotate(
@@ -257,7 +278,7 @@ def _annotate(axes: Axes, shown: Progress) -> None:
 
 def _most_telling(shown: Progress) -> list[int]:
     """Return which kept variants to label: the last one, then those that brought the most; never the first."""
-    gains = -np.diff(shown.means)
+    gains = np.abs(np.diff(shown.means))
     order = [int(place) + 1 for place in np.argsort(-gains, kind="stable")]
     last = len(shown.means) - 1
     return sorted(order, key=lambda place: place != last)[:MOST_LABELS]
@@ -284,6 +305,10 @@ def _obstacles(axes: Axes, shown: Progress, points: Floats) -> list[Box]:
         following = points[place + 1] if place + 1 < len(points) else (right, y)
         boxes.append(Box(x, y, following[0], y).grown(3))
         boxes.append(Box(following[0], min(y, following[1]), following[0], max(y, following[1])).grown(3))
+    if shown.champion is not None:
+        number, mean, error = shown.champion
+        (x, low), (_, high) = axes.transData.transform([(number, mean - error), (number, mean + error)])
+        boxes.append(Box(x, low, x, high).grown(9))
     if len(shown.scores) <= _FEW:
         numbers = np.arange(1, len(shown.scores) + 1)
         dots = axes.transData.transform(np.column_stack([numbers, shown.scores]))

@@ -9,6 +9,7 @@ import synthetic
 
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.explore import report
+from autoresearch_ray.explore.standing import standing
 from autoresearch_ray.lineage import schema
 from autoresearch_ray.lineage.query import Lineage
 from autoresearch_ray.lineage.store import LineageStore
@@ -107,3 +108,16 @@ def test_a_folder_that_is_no_run_gets_no_picture(tmp_path: Path) -> None:
     with pytest.raises(RunError):
         report.progress(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_champion_is_marked_at_its_score_on_fresh_seeds(lineage: Lineage) -> None:
+    shown = report.gather(lineage)
+    best = standing(lineage)
+    assert best is not None
+    assert best.confirmed
+    assert best.score is not None
+    assert shown.champion is not None
+    number, mean, error = shown.champion
+    assert (mean, error) == (best.score.mean, best.score.error)
+    assert lineage.tables.experiments["variant_id"][number - 1].as_py() == lineage.ids[best.position]
+    assert f"{abs(best.gain or 0):.4f} ±{best.gain_error:.4f} below the seed on fresh seeds" in shown.subtitle

@@ -152,7 +152,7 @@ def search(slots: int, experiments: int, profile: bool) -> dict[str, object]:
     settings += [f"max_experiments={PATIENCE + experiments}"]
     config = configuration.load(None, settings)
     trainer = trainer_of(config)
-    origin = Origin(run="overhead", hardware_class=trainer.class_name, data_hash=trainer.data_hash)
+    origin = Origin(run="overhead", hardware_class=trainer.class_on(""), data_hash=trainer.data_hash)
     with (
         RayCluster(trainer, Slot(config.num_cpus, config.num_gpus), max_slots=config.max_slots) as cluster,
         LineageStore.create(folder / "runs" / "overhead", "overhead") as lineage,

@@ -43,7 +43,7 @@ async function attempt(make) {
 // --------------------------------------------------------------------------------------------------------- variants
 
 async function variants(ids) {
-  const adding = h("input.field", { placeholder: "Add an id, best, champion…", "aria-label": "Add a variant", onkeydown: (event) => event.key === "Enter" && event.target.value.trim() && state.set({ ids: [...ids, event.target.value.trim()].join(",") }) });
+  const adding = h("input.field", { placeholder: "Add an id or best…", "aria-label": "Add a variant", onkeydown: (event) => event.key === "Enter" && event.target.value.trim() && state.set({ ids: [...ids, event.target.value.trim()].join(",") }) });
   const head = h("header", null, h("h2", null, "Variants"), h("span.faint", null, "the last against the first"), h("span.grow"), adding);
   if (!ids.length) return h("section.card", null, head, h("p.quiet", null, "Nothing has been scored yet."));
   const found = await get(`/api/compare?ids=${ids.map(encodeURIComponent).join(",")}`), shown = found.variants;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -63,6 +63,7 @@ class Progress:
     """Mean score of the seed."""
     metric: str = "validation bits per byte (lower is better)"
     """What the vertical axis is called."""
+    lower_is_better: bool = True
     champion: tuple[int, float, float] | None = None
     """Of the champion: the number of its first experiment, its mean score on fresh seeds, and the standard error."""
 
@@ -104,6 +105,7 @@ def gather(lineage: Lineage) -> Progress:
         hypotheses=tuple(lineage.hypotheses[position] for position in kept),
         seed=None if seed is None else seed.mean,
         metric=f"{text.metric(lineage.metric)} ({'lower' if lineage.lower_is_better else 'higher'} is better)",
+        lower_is_better=lineage.lower_is_better,
         champion=_champion(lineage, first),
     )
 
@@ -144,9 +146,9 @@ def draw(shown: Progress) -> bytes:
     figure = Figure(figsize=_SIZE, dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.075, 0.09, 0.905, 0.79))
-    low, high = vertical_range(shown)
-    _frame(figure, axes, shown, (low, high))
-    _experiments(axes, shown, high)
+    limits = vertical_range(shown)
+    _frame(figure, axes, shown, limits)
+    _experiments(axes, shown, limits)
     if shown.seed is not None:
         _seed(axes, shown.seed)
     if len(shown.first):
@@ -167,6 +169,11 @@ def draw(shown: Progress) -> bytes:
 
 def vertical_range(shown: Progress) -> tuple[float, float]:
     """Return the scores at the lower and upper edge: what is far worse than the seed does not squash the rest."""
+    if not shown.lower_is_better:
+        seed = None if shown.seed is None else -shown.seed
+        turned = replace(shown, scores=-shown.scores, means=-shown.means, seed=seed, lower_is_better=True)
+        low, high = vertical_range(turned)
+        return -high, -low
     scores = shown.scores[np.isfinite(shown.scores)]
     if not len(scores) or not len(shown.means):
         return 0.0, 1.0
@@ -201,25 +208,26 @@ def _frame(figure: Figure, axes: Axes, shown: Progress, limits: tuple[float, flo
         figure.text(0.075, height, _drawable(words), fontsize=size, weight=weight, color=color, parse_math=False)
 
 
-def _experiments(axes: Axes, shown: Progress, high: float) -> None:
-    """Draw every experiment; what failed, or is worse than the upper edge, stands at that edge."""
+def _experiments(axes: Axes, shown: Progress, limits: tuple[float, float]) -> None:
+    """Draw every experiment; what failed, or is worse than the picture shows, stands at the edge of the worst."""
     count = len(shown.scores)
     numbers = np.arange(1, count + 1)
-    inside = np.isfinite(shown.scores) & (shown.scores <= high)
-    above = np.isfinite(shown.scores) & (shown.scores > high)
+    finite, lower = np.isfinite(shown.scores), shown.lower_is_better
+    inside = finite & (shown.scores <= limits[1] if lower else shown.scores >= limits[0])
+    beyond = finite & ~inside
     size = float(np.clip(3000 / max(count, 1), 5, 26))
     edge = axes.get_xaxis_transform()
     if inside.any():
         axes.scatter(numbers[inside], shown.scores[inside], s=size, color=_FAINT, alpha=0.55, lw=0, label="experiment")
-    if above.any():
+    if beyond.any():
         axes.scatter(
-            numbers[above], np.full(int(above.sum()), 0.965), s=size, marker="^", color=_FAINT, alpha=0.8, lw=0,
-            transform=edge, label="worse than shown",
+            numbers[beyond], np.full(int(beyond.sum()), 0.965 if lower else 0.035), s=size, color=_FAINT, alpha=0.8,
+            lw=0, marker="^" if lower else "v", transform=edge, label="worse than shown",
         )  # fmt: skip
     if shown.failed.any():
         axes.scatter(
-            numbers[shown.failed], np.full(int(shown.failed.sum()), 0.985), s=size * 1.4, marker="x", color=_FAILED,
-            alpha=0.8, lw=1.1, transform=edge, label="failed",
+            numbers[shown.failed], np.full(int(shown.failed.sum()), 0.985 if lower else 0.015), s=size * 1.4,
+            marker="x", color=_FAILED, alpha=0.8, lw=1.1, transform=edge, label="failed",
         )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ def variant(lineage: Lineage, position: int, *, source: bool = False, prompt: bo
         **plain_row(row),
         **node(lineage, position),
         **_against_seed(lineage, position),
+        "metric": lineage.metric,
         "confirmed": row["variant_id"] in set(lineage.tables.champions["variant_id"].to_pylist()),
         "parents": [_relative(lineage, int(parent), position) for parent in lineage.parents[position] if parent >= 0],
         "children": [child["variant_id"] for child in lineage.rows(children, ["variant_id"])],
@@ -98,7 +99,11 @@ def draw_variant(shown: dict[str, Any], *, whole_log: bool = False) -> Renderabl
         head.append("  ★ champion", style="bold green")
     parts: list[RenderableType] = [head, Text(text.plain(shown["hypothesis"]), style="italic"), _facts(shown)]
     if shown["experiments"]:
-        parts += [Rule("experiments", style="dim"), _Experiments(shown["experiments"]), *_remarks(shown["experiments"])]
+        parts += [
+            Rule("experiments", style="dim"),
+            _Experiments(shown["experiments"], shown["metric"]),
+            *_remarks(shown["experiments"]),
+        ]
         log = next((e["log_tail"] for e in reversed(shown["experiments"]) if e["log_tail"]), "")
         if log:
             parts += [Rule("end of the log", style="dim"), _log(log, whole_log)]
@@ -128,7 +133,7 @@ def _facts(shown: dict[str, Any]) -> Table:
 
     if shown["reason"]:
         say("reason", text.plain(shown["reason"]))
-    say("val_bpb", f"{_score(shown, digits=6)}{_standing(shown)}")
+    say(text.plain(shown["metric"]), f"{_score(shown, digits=6)}{_standing(shown)}")
     if shown["gain_against_seed"] is not None:
         say("against the seed", _seed_gain(shown))
     for parent in shown["parents"]:
@@ -181,8 +186,9 @@ def _score(shown: dict[str, Any], digits: int = 4) -> str:
 class _Experiments:
     """One line a replicate: its score and where its time went; in two tables where one would cut figures off."""
 
-    def __init__(self, experiments: list[dict[str, Any]]) -> None:
+    def __init__(self, experiments: list[dict[str, Any]], metric: str) -> None:
         self._experiments = experiments
+        self._metric = text.plain(metric)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         scores, times = ("val_bpb", "tokens", "params", "memory"), ("start", "train", "score", "wall", "where")
@@ -191,7 +197,8 @@ class _Experiments:
             table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
             for name in ("seed", *names):
                 left = name == "where"
-                table.add_column(name, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
+                head = Text(self._metric if name == "val_bpb" else name)
+                table.add_column(head, justify="left" if left else "right", no_wrap=True, overflow="ellipsis")
             for each in self._experiments:
                 said = _said(each)
                 table.add_row(*(said[name] for name in ("seed", *names)))
@@ -268,6 +275,7 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
     confirmed = set(lineage.tables.champions["variant_id"].to_pylist())
     return {
         "run": lineage.tables.run,
+        "metric": lineage.metric,
         "steps": [
             {
                 **entry,
@@ -282,17 +290,18 @@ def path(lineage: Lineage, position: int) -> dict[str, Any]:
 def draw_path(shown: dict[str, Any]) -> RenderableType:
     """Draw what `path` returned."""
     marks = "★ champion  ◆ was champion, others unconfirmed  × second parent  ? may be luck"
-    return Group(_Steps(shown["steps"]), Text(marks, style="dim"))
+    return Group(_Steps(shown["steps"], shown["metric"]), Text(marks, style="dim"))
 
 
 class _Steps:
     """A line of figures a step; what changed stands beside them where there is room, else below."""
 
-    def __init__(self, steps: list[dict[str, Any]]) -> None:
+    def __init__(self, steps: list[dict[str, Any]], metric: str) -> None:
         self._steps = steps
+        self._metric = metric
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        columns = [("variant", 9), ("val_bpb ± (runs)", 18), ("change ±", 16), ("so far ±", 16)]
+        columns = [("variant", 9), (_score_head(self._metric), 18), ("change ±", 16), ("so far ±", 16)]
         if options.max_width >= _ROOM_BESIDE:
             table = _table(*columns)
             table.add_column("what changed", overflow="fold", ratio=1)
@@ -333,6 +342,12 @@ def _change(step: dict[str, Any]) -> Text:
     return what.append(text.plain(step["hypothesis"]))
 
 
+def _score_head(metric: str) -> str:
+    """Return what stands above scores; a long name is cut, not what is said of them."""
+    name = text.plain(metric)
+    return f"{name if len(name) <= 9 else name[:8] + '…'} ± (runs)"
+
+
 def _table(*columns: tuple[str, int]) -> Table:
     """Return a table with columns of fixed widths; the one that is added last takes the rest."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
@@ -350,6 +365,7 @@ def best(lineage: Lineage, count: int = 10) -> dict[str, Any]:
     first = lineage.best(count)
     return {
         "run": lineage.tables.run,
+        "metric": lineage.metric,
         "sigma": lineage.sigma,
         "best": [
             {
@@ -366,7 +382,9 @@ def draw_best(shown: dict[str, Any]) -> RenderableType:
     """Draw what `best` returned."""
     if not shown["best"]:
         return Text(f"{text.plain(shown['run'])}: nothing has been scored yet")
-    table = _table(("", 2), ("variant", 9), ("val_bpb ± (runs)", 18), ("against seed ±", 16), ("operator", 10))
+    table = _table(
+        ("", 2), ("variant", 9), (_score_head(shown["metric"]), 18), ("against seed ±", 16), ("operator", 10)
+    )
     table.add_column("what changed", ratio=1)
     for place, entry in enumerate(shown["best"], start=1):
         mark = "★" if entry["champion"] else "◆" if entry["confirmed"] else " "

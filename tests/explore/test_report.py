@@ -1,4 +1,5 @@
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import hostile
@@ -6,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import synthetic
+from matplotlib.figure import Figure
 
 from autoresearch_ray.errors import RunError
 from autoresearch_ray.explore import report
@@ -85,6 +87,20 @@ def test_an_outlier_does_not_squash_the_rest() -> None:
     low, high = report.vertical_range(progress_of([1.0, 0.99, 0.98, 0.985, 0.99, 50.0], [1.0, 0.99, 0.98]))
     assert 0.9 < low < 0.98
     assert 1.0 < high < 1.05
+
+
+def test_where_higher_is_better_the_worst_is_below() -> None:
+    scores, means = [1.0, 0.99, 0.98, 0.985, 0.99, 50.0], [1.0, 0.99, 0.98]
+    low, high = report.vertical_range(progress_of(scores, means))
+    turned = progress_of([-score for score in scores], [-mean for mean in means])
+    turned = replace(turned, lower_is_better=False)
+    assert report.vertical_range(turned) == (-high, -low)
+    figure = Figure()
+    axes = figure.add_subplot()
+    report._experiments(axes, turned, (-high, -low))
+    edges = {drawn.get_label(): np.asarray(drawn.get_offsets()) for drawn in axes.collections}
+    assert edges["worse than shown"].tolist() == [[6.0, 0.035]]
+    assert len(edges["experiment"]) == 5
 
 
 def test_every_kept_score_is_inside_however_far_it_fell() -> None:

@@ -190,3 +190,18 @@ def test_the_very_prompt_and_reply_are_shown_when_asked_for(tmp_path: Path, prin
     assert not set(hostile.FORBIDDEN) & set(words)
     assert "conversation" not in variants.variant(lineage, 2)
     assert variants.variant(lineage, 3, prompt=True)["conversation"] == []
+
+
+def test_scores_stand_under_the_name_of_the_metric(lineage: Lineage, monkeypatch, printed) -> None:
+    monkeypatch.setattr(Lineage, "metric", "accuracy_on_digits")
+    best = variants.best(lineage)
+    last = next(place for place, name in enumerate(lineage.ids) if name == best["best"][0]["variant_id"])
+    drawn = [
+        variants.draw_best(best),
+        variants.draw_path(variants.path(lineage, last)),
+        variants.draw_variant(variants.variant(lineage, last)),
+    ]
+    for each in drawn:
+        words = "\n".join(printed(each))
+        assert "accuracy" in words
+        assert "val_bpb" not in words.partition("end of the log")[0]

@@ -22,6 +22,7 @@ from autoresearch_ray.variant import Result, Status
 def _warnings_are_errors():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # of what other tests left to the garbage collector
         yield
 
 

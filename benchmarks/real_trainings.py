@@ -170,6 +170,12 @@ def rescore(bench: Bench, arms: list[Arm]) -> dict[str, dict[str, Any]]:
     return results
 
 
+def summed(scored: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of an arm's fresh trainings: neither sources nor logs."""
+    kept = {name: scored[name] for name in ("mean", "error", "holdout_mean")}
+    return {**kept, "scores": [row[1]["val_bpb"] for row in scored["results"]]}
+
+
 def table(results: dict[str, dict[str, Any]], kinds: list[str]) -> dict[str, dict[str, Any]]:
     """Return for each kind of arm the mean over its seeds, fresh trainings only, and their spread."""
     rows = {}
@@ -223,7 +229,9 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=2))
     if output:
-        keep(output, json.dumps({**figures, "arms": results}, indent=2) + "\n")
+        keep(
+            output, json.dumps({**figures, "arms": {name: summed(results[name]) for name in results}}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

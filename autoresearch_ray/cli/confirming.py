@@ -14,7 +14,7 @@ from scipy import stats
 from autoresearch_ray import config as configuration
 from autoresearch_ray.cli import sandboxing
 from autoresearch_ray.cli.output import console, errors, show
-from autoresearch_ray.cli.running import same_class
+from autoresearch_ray.cli.running import origin_of, same_class
 from autoresearch_ray.cluster.ray import RayCluster
 from autoresearch_ray.cluster.slots import Slot
 from autoresearch_ray.cluster.trainer import trainer_of
@@ -22,7 +22,6 @@ from autoresearch_ray.errors import RunError
 from autoresearch_ray.evolution.confirmation import Confirmation, Confirmed, confirm
 from autoresearch_ray.explore.text import plain, unit
 from autoresearch_ray.lineage import finding
-from autoresearch_ray.lineage.schema import Origin
 from autoresearch_ray.lineage.store import LineageStore
 from autoresearch_ray.operators import credentials
 from autoresearch_ray.variant import Result
@@ -50,8 +49,7 @@ def carry_out(folder: Path, top: int, seeds: int, address: str | None, as_json: 
         with RayCluster(
             trainer, slot, max_slots=config.max_slots, address=config.address, gpu_model=config.gpu_model
         ) as cluster:
-            class_name = trainer.class_on(cluster.gpu_model)
-            origin = Origin(run=folder.name, hardware_class=class_name, data_hash=trainer.data_hash)
+            origin = origin_of(folder, trainer, cluster.gpu_model)
             same_class(lineage, origin)
             for warning in cluster.warnings():
                 errors.print(f"warning: {warning}", markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from autoresearch_ray.cli.notify import Teller
 from autoresearch_ray.cli.output import console, errors, show
 from autoresearch_ray.cluster.ray import RayCluster
 from autoresearch_ray.cluster.slots import Slot
-from autoresearch_ray.cluster.trainer import ScoringTrainer, trainer_of
+from autoresearch_ray.cluster.trainer import ScoringTrainer, Trainer, trainer_of
 from autoresearch_ray.config import Config
 from autoresearch_ray.errors import ConfigError, RepositoryError, RunError, SeedError, StorageError, UsageError, why
 from autoresearch_ray.evolution.breeding import facts_of
@@ -102,16 +102,18 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
     keys = credentials.take(os.environ)  # before anything is started that would inherit them
     trainer = trainer_of(config)
     sandboxing.check(trainer)
-    if not as_json:
-        console.print("Starting Ray ...", style="dim")
     slot = Slot(config.num_cpus, config.num_gpus)
     new = not folder.exists()
     with _opened(folder, config) as lineage:
         forget_stops(folder)
+        if config.device == "cpu":  # before a model is asked; which GPU trains, only the cluster can say
+            same_class(lineage, origin_of(folder, trainer, ""))
         for damage in lineage.damage:
             errors.print(f"warning: {damage}", markup=False, soft_wrap=True)
         data = trainer.data if isinstance(trainer, ScoringTrainer) else None
         terms = terms_of(config, keys, folder, data, _spent_usd(lineage))
+        if not as_json:
+            console.print("Starting Ray ...", style="dim")
         with RayCluster(
             trainer,
             slot,
@@ -120,8 +122,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
             terms=terms,
             gpu_model=config.gpu_model,
         ) as cluster:
-            class_name = trainer.class_on(cluster.gpu_model)
-            origin = Origin(run=folder.name, hardware_class=class_name, data_hash=trainer.data_hash)
+            origin = origin_of(folder, trainer, cluster.gpu_model)
             same_class(lineage, origin)
             inherited = carrying.inherited(config, origin) if new else None
             driver = Driver(
@@ -131,7 +132,7 @@ def _drive(config: Config, folder: Path, begin: Callable[[Driver, Inheritance | 
                 origin,
                 inspect=preflight.inspector(config.evolved_file, scored=config.metric.kind == "scored"),
                 program=_Program(config.program, folder / "program").read,
-                facts=facts_of(config, class_name),
+                facts=facts_of(config, origin.hardware_class),
                 deadline=_deadline(config.finish_by),
                 call_usd=cluster.readiness.call_usd,
             )
@@ -351,6 +352,11 @@ def _spent_usd(lineage: LineageStore) -> float:
         return replay(lineage).spent.usd
     except LookupError:  # a new run
         return 0.0
+
+
+def origin_of(folder: Path, trainer: Trainer, gpu_model: str) -> Origin:
+    """Return what every row of a run says of it, the GPU model included that trains."""
+    return Origin(run=folder.name, hardware_class=trainer.class_on(gpu_model), data_hash=trainer.data_hash)
 
 
 def same_class(lineage: LineageStore, origin: Origin) -> None:

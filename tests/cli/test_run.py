@@ -118,6 +118,7 @@ def test_a_run_does_not_go_on_under_another_class(prepared: Path, tmp_path: Path
     refused = arr("resume", "mar5", "--storage", tmp_path / "runs")
     assert refused.returncode == 2, refused.stdout
     assert "cannot go on: its scores were measured under" in refused.stderr
+    assert "Starting Ray" not in refused.stdout  # nor is a language model asked, which would cost
 
 
 def test_a_second_ctrl_c_stops_now_and_loses_nothing_finished(running: subprocess.Popen[str], tmp_path: Path) -> None:
